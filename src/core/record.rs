@@ -1,0 +1,48 @@
+//! Records: what the log holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use bytestring::ByteString;
+use tokio::time::Instant;
+
+use super::envelope::{Change, Envelope, Seq};
+use super::receipt::Receipt;
+
+/// One entry of the log: an envelope with its place in the order and how it came.
+#[derive(Debug)]
+pub struct Record {
+    /// Its place; strictly increasing over both rings.
+    pub seq: Seq,
+    /// What was published. Context and change are complete.
+    pub envelope: Arc<Envelope>,
+    /// The connector it came in by; empty for the bus itself.
+    pub ingress: ByteString,
+    /// The key's value before, for puts and deletes: a selector watch needs it to see what left.
+    pub previous: Option<Arc<Envelope>>,
+    /// When it was appended, for the latency of deliveries.
+    pub at: Instant,
+    /// [`Envelope::weight`], computed once.
+    pub(crate) weight: usize,
+    pub(crate) receipt: Receipt,
+    /// Routes this record descends from: none of them takes it again.
+    pub(crate) via: Option<Arc<[u64]>>,
+    /// Routes that have not answered and whose `when_full` is `block`: the log keeps the record for them.
+    pub(crate) holds: AtomicU32,
+    /// Set when the log let it go while a route still had it waiting.
+    pub(crate) evicted: AtomicBool,
+}
+
+/// Records that are handed on together; shared by all who take them.
+pub type Records = Arc<[Arc<Record>]>;
+
+impl Record {
+    /// Whether it is a change of state; otherwise an event.
+    pub fn is_change(&self) -> bool {
+        self.envelope.change != Change::Occurred
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,117 @@
+//! Counters that the core and the connectors keep, as plain atomics; telemetry renders them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A count that only rises.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A level.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The level.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A latency histogram: bucket `i` counts durations below 2^i * 16 microseconds, the last all others.
+#[derive(Debug, Default)]
+pub struct Latency {
+    buckets: [Counter; Self::BUCKETS],
+    sum_micros: Counter,
+}
+
+impl Latency {
+    /// How many buckets there are: the last bounded one ends at about 4.5 minutes.
+    pub const BUCKETS: usize = 26;
+
+    /// The upper bound of bucket `i`; `None` for the last, which has none.
+    pub fn bound(i: usize) -> Option<Duration> {
+        (i + 1 < Self::BUCKETS).then(|| Duration::from_micros(16 << i))
+    }
+
+    /// Counts one duration.
+    pub fn record(&self, elapsed: Duration) {
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let index = (64 - (micros >> 4).leading_zeros()) as usize;
+        if let Some(bucket) = self.buckets.get(index.min(Self::BUCKETS - 1)) {
+            bucket.add(1);
+        }
+        self.sum_micros.add(micros);
+    }
+
+    /// Counts per bucket, not cumulated.
+    pub fn counts(&self) -> [u64; Self::BUCKETS] {
+        std::array::from_fn(|i| self.buckets.get(i).map_or(0, Counter::get))
+    }
+
+    /// The sum of all durations.
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.sum_micros.get())
+    }
+}
+
+/// What a connector counts itself.
+#[derive(Debug, Default)]
+pub struct ConnectorStats {
+    /// Messages that came in and were published.
+    pub received: Counter,
+    /// Deliveries the peer took.
+    pub sent: Counter,
+    /// Messages that could not be decoded.
+    pub malformed: Counter,
+    /// Messages refused for their size.
+    pub oversize: Counter,
+    /// What the client library itself reports as lost: a core NATS slow consumer, say.
+    pub lost: Counter,
+    /// How often a connection was made.
+    pub connected: Counter,
+}
+
+/// What the router counts for a route.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    /// Records the route took from the log.
+    pub taken: Counter,
+    /// Answered deliveries, over all sinks.
+    pub delivered: Counter,
+    /// Records its expression or a filter did not want.
+    pub filtered: Counter,
+    /// Records not sent because they had been here: same connector, own origin, too many hops.
+    pub looped: Counter,
+    /// Records whose expression failed to evaluate: counted as filtered with reason `error`.
+    pub errored: Counter,
+    /// Records `drop_oldest` let go because the log was full.
+    pub dropped: Counter,
+    /// Deliveries tried again.
+    pub retried: Counter,
+    /// Records the dead letter took.
+    pub dead: Counter,
+    /// Deliveries under way.
+    pub in_flight: Gauge,
+    /// Records that wait behind the cursor.
+    pub waiting: Gauge,
+    /// From the log to the last sink's answer.
+    pub latency: Latency,
+}

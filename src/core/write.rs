@@ -1,0 +1,225 @@
+//! Writes of state: what is asked, under which precondition, and how the owner answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::bus::{Bus, method_not_allowed};
+use super::consumer::Overflow;
+use super::envelope::{Cause, Change, Envelope, Key, Seq, Version};
+use super::error::Refused;
+use super::publish::Origin;
+use super::selector::Selector;
+use super::state::version_of;
+use super::subscription::{Message, Start, Subscription};
+use super::timestamp::Timestamp;
+
+/// How long a connector that owns a key has to confirm a write.
+pub const OWNER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What to do to a key.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// The value becomes the envelope's data. The envelope's change is set by the bus.
+    Put(Box<Envelope>),
+    /// The key goes.
+    Delete,
+    /// A patch in the media type's own semantics; only owners that know it apply it.
+    Patch {
+        /// `application/json-patch+json`, `application/merge-patch+json`, …
+        media_type: ByteString,
+        /// The patch.
+        bytes: Bytes,
+    },
+}
+
+/// What must hold for a write, checked when it is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    Any,
+    /// The key does not exist.
+    Absent,
+    /// The key's last change has this sequence.
+    Seq(Seq),
+    /// The key has this version.
+    Version(Version),
+}
+
+/// A write that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The sequence of the change; zero for a dry run.
+    pub seq: Seq,
+    /// The key's version now; of a delete, the last one.
+    pub version: Version,
+    /// Whether the key was created.
+    pub created: bool,
+}
+
+/// A write on its way to the connector that owns the key.
+#[derive(Debug)]
+pub struct Write {
+    /// Which key.
+    pub key: Key,
+    /// What to do.
+    pub operation: Operation,
+    /// Under which precondition; the source's own conflict rules stand above it.
+    pub precondition: Precondition,
+    /// Whether to check only.
+    pub dry_run: bool,
+    /// The one answer: the version the source gave, or its own refusal. The bus then waits until the
+    /// source's stream shows that version. Dropped, the write has timed out.
+    pub answer: oneshot::Sender<Result<Version, Refused>>,
+}
+
+/// The reading end of the writes to one connector.
+#[derive(Debug)]
+pub struct Writes(pub(crate) mpsc::Receiver<Write>);
+
+impl Writes {
+    /// The next write; `None` when the bus is gone. Cancel safe.
+    pub async fn recv(&mut self) -> Option<Write> {
+        self.0.recv().await
+    }
+}
+
+/// Who may write a scope.
+#[derive(Clone, Debug)]
+pub(crate) enum Owner {
+    /// The bus itself.
+    Local,
+    /// A connector that cannot write.
+    ReadOnly(ByteString),
+    /// A connector that writes through to its source.
+    Connector(ByteString, mpsc::Sender<Write>),
+}
+
+impl Bus {
+    /// Writes one key through its owner: the log for `local`, the source for a connector that can write.
+    ///
+    /// A source's write is answered when its own stream shows the result; the table never holds what its
+    /// owner did not confirm.
+    ///
+    /// # Errors
+    /// [`Refused`]: the precondition, the owner's own refusal, no such scope or key, or no answer in time.
+    pub async fn write(
+        &self,
+        key: Key,
+        operation: Operation,
+        precondition: Precondition,
+        dry_run: bool,
+    ) -> Result<Stored, Refused> {
+        let owner = self.0.inner.lock().owners.get(&key.scope).cloned();
+        match owner {
+            None => Err(Refused::NotFound),
+            Some(Owner::Local) => self.write_local(key, operation, precondition, dry_run).await,
+            Some(Owner::ReadOnly(owner)) => Err(method_not_allowed(&owner)),
+            Some(Owner::Connector(owner, writes)) => {
+                let deadline = Instant::now() + OWNER_TIMEOUT;
+                let through = self.write_through(key, operation, precondition, dry_run, &writes);
+                timeout_at(deadline, through)
+                    .await
+                    .ok()
+                    .flatten()
+                    .unwrap_or(Err(Refused::Timeout { owner }))
+            }
+        }
+    }
+
+    async fn write_local(
+        &self,
+        key: Key,
+        operation: Operation,
+        precondition: Precondition,
+        dry_run: bool,
+    ) -> Result<Stored, Refused> {
+        let (scope, connector) = (key.scope.clone(), bytestring::ByteString::new());
+        let origin = Origin { connector: &connector, scope: &scope, via: None };
+        let held = self.get(&key);
+        let created = held.is_none();
+        let envelope = match operation {
+            Operation::Put(envelope) => {
+                let mut envelope = *envelope;
+                envelope.change = Change::Put(key.clone(), Version::default());
+                envelope.time.get_or_insert_with(Timestamp::now);
+                envelope
+            }
+            Operation::Delete => {
+                let held = held.as_ref().ok_or(Refused::NotFound)?;
+                let topic = held.envelope.topic.clone();
+                Envelope::delete(topic, key.clone(), version_of(held), Cause::Deleted)
+            }
+            Operation::Patch { media_type, .. } => return Err(Refused::UnsupportedMediaType(media_type)),
+        };
+        let draft = self.draft(&origin, envelope, precondition).map_err(|refusal| refusal.0)?;
+        if dry_run {
+            let version = held.as_deref().map(version_of).unwrap_or_default();
+            self.check_draft(&draft)?;
+            return Ok(Stored { seq: Seq::default(), version, created });
+        }
+        let receipt = self.publish_draft(&origin, draft).await;
+        let seq = receipt.stored().map_err(Clone::clone)?;
+        Ok(Stored { seq, version: seq.to_string().into(), created })
+    }
+
+    /// `None` when the connector is away or dropped the write.
+    async fn write_through(
+        &self,
+        key: Key,
+        operation: Operation,
+        precondition: Precondition,
+        dry_run: bool,
+        writes: &mpsc::Sender<Write>,
+    ) -> Option<Result<Stored, Refused>> {
+        let selector = Selector {
+            scope: Some(key.scope.clone()),
+            type_url: Some(key.type_url.clone()),
+            name: Some(key.name.clone()),
+            ..Selector::default()
+        };
+        // Following before writing: the result may be on the stream before the answer is.
+        let follow = self.subscribe(selector, Start::Now, 64, Overflow::DropOldest).ok()?;
+        let created = self.get(&key).is_none();
+        let (answer, answered) = oneshot::channel();
+        let deletes = matches!(operation, Operation::Delete);
+        let write = Write { key: key.clone(), operation, precondition, dry_run, answer };
+        writes.send(write).await.ok()?;
+        match answered.await.ok()? {
+            Ok(version) if dry_run => Some(Ok(Stored { seq: Seq::default(), version, created })),
+            Ok(version) => {
+                let seq = self.shown(&key, (!deletes).then_some(&version), follow).await?;
+                Some(Ok(Stored { seq, version, created }))
+            }
+            Err(refused) => Some(Err(refused)),
+        }
+    }
+
+    /// Waits until the table shows the key at `version`, or gone where that is `None`.
+    async fn shown(&self, key: &Key, version: Option<&Version>, mut follow: Subscription) -> Option<Seq> {
+        loop {
+            match (self.get(key), version) {
+                (Some(record), Some(version)) if version_of(&record) == *version => {
+                    return Some(record.seq);
+                }
+                (None, None) => return Some(self.figures().seq),
+                _ => {}
+            }
+            match follow.next().await? {
+                Message::Batch(records) => {
+                    // A version that was overtaken at once was shown all the same.
+                    let shown = records.iter().find(|record| Some(&version_of(record)) == version);
+                    if let Some(record) = shown {
+                        return Some(record.seq);
+                    }
+                }
+                Message::Gone(_) => return None,
+                Message::SnapshotBegin | Message::SnapshotEnd(_) | Message::Lost(_) => {}
+            }
+        }
+    }
+}

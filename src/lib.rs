@@ -1,0 +1,2 @@
+//! meshbus: one bus for everything a mesh watches.
+pub mod core;
