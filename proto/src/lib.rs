@@ -1,0 +1,4 @@
+//! Committed protobuf types that meshbus speaks, so that no build needs protoc. See `README.md`.
+
+pub mod cloudevents;
+pub mod google;
