@@ -1,0 +1,63 @@
+//! What a connector is given to run with.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use tokio::sync::watch;
+
+use crate::core::bus::Ingress;
+use crate::core::delivery::Deliveries;
+use crate::core::stats::ConnectorStats;
+use crate::core::write::Writes;
+use crate::runtime::shutdown::Shutdown;
+
+/// Everything a connector may touch. One per connector; it outlives each single run.
+#[derive(Debug)]
+pub struct Link {
+    /// The connector's name in the configuration, which is also the scope of the state it brings.
+    pub name: ByteString,
+    /// Publishes into the bus as this connector, lists and subscribes.
+    pub bus: Ingress,
+    /// What routes send to this connector.
+    pub deliveries: Deliveries,
+    /// Writes of state this connector owns; only for those that can write.
+    pub writes: Writes,
+    /// Says whether the peer is connected or the address bound.
+    pub ready: Ready,
+    /// Ends the run: first drain, then end.
+    pub shutdown: Shutdown,
+    /// Counters for `/metrics`; the supervisor and the router keep theirs themselves.
+    pub stats: Arc<ConnectorStats>,
+}
+
+/// A connector's readiness, shown by `/readyz` with the reason.
+#[derive(Clone, Debug)]
+pub struct Ready(Arc<watch::Sender<Result<(), String>>>);
+
+impl Ready {
+    /// Not ready yet: `connecting`.
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Err("connecting".to_owned()))))
+    }
+
+    /// Connected or bound; for a server, `detail` is for the log only.
+    pub fn up(&self) {
+        drop(self.0.send_replace(Ok(())));
+    }
+
+    /// Not connected, and why; secrets never belong here.
+    pub fn down(&self, reason: impl Into<String>) {
+        drop(self.0.send_replace(Err(reason.into())));
+    }
+
+    /// Follows it.
+    pub fn watch(&self) -> watch::Receiver<Result<(), String>> {
+        self.0.subscribe()
+    }
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self::new()
+    }
+}
