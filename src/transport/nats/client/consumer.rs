@@ -1,0 +1,356 @@
+//! A JetStream pull consumer: at least once, each message acknowledged when the bus has delivered it.
+//!
+//! A delivery that takes long is reported as in progress, so that the server does not send it again; the
+//! router retries inside, which keeps the order of a key. Only what the bus gives up is refused with a delay.
+//!
+//! After a connection was lost the server goes on with new messages at once, and sends what was under way
+//! again only when `ack_wait` is over. To keep the order of a key, newer messages wait until nothing older is
+//! missing: see [`Gap`].
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::{Message as Incoming, Subject};
+use bytestring::ByteString;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::super::codec::{Context, Decoder, Message};
+use super::super::config::{ClientConfig, ConsumerConfig, SubscribeConfig};
+use super::acks::{AckSubject, payload};
+use super::held::{Held, Known, Taken, Verdict};
+use super::session::Session;
+use super::setup;
+use super::source::Source;
+use crate::core::{Envelope, Error, ErrorKind, Receipt};
+use crate::runtime::shutdown::Shutdown;
+
+/// How often what is not at the front is looked at, while anything is held.
+const SWEEP: Duration = Duration::from_millis(20);
+/// How often the server is asked whether messages of an earlier connection are still missing.
+const GAP_QUESTION: Duration = Duration::from_millis(250);
+
+/// What a consumer keeps from one connection to the next.
+#[derive(Default)]
+pub(super) struct Intake {
+    held: Held,
+    /// Read, and not published yet.
+    batch: Vec<Envelope>,
+    /// The batch that is being published; the bus may have no room.
+    publishing: Option<BoxFuture<'static, Vec<Receipt>>>,
+    /// When its stream was created, and when the consumer.
+    created: Option<(i128, i128)>,
+}
+
+/// Messages that the server sent over an earlier connection, and that it waits to send again.
+struct Gap {
+    /// The last of them, at most.
+    last: u64,
+    /// After this they are not waited for.
+    until: Instant,
+    /// What is newer, in order, and when the server last heard of each.
+    ahead: VecDeque<(Incoming, Instant)>,
+    asked: Instant,
+    asking: Option<BoxFuture<'static, Option<usize>>>,
+}
+
+/// A consumer that is being read.
+pub(super) struct Reader<'a> {
+    session: &'a Session,
+    settings: &'a ConsumerConfig,
+    source: &'a Source,
+    intake: &'a mut Intake,
+    consumer: PullConsumer,
+    messages: pull::Stream,
+    gap: Option<Gap>,
+    decoder: Decoder,
+    /// `STREAM/` of ids.
+    stream: String,
+    /// Of messages that have none.
+    name: ByteString,
+    /// After how long the server hears that a message is still being worked on.
+    silence: Duration,
+    verdicts: Vec<(Subject, Verdict)>,
+}
+
+impl<'a> Reader<'a> {
+    /// Finds or makes the consumer and starts to pull.
+    ///
+    /// # Errors
+    /// See [`setup::consumer`].
+    pub(super) async fn open(
+        session: &'a Session,
+        config: &ClientConfig,
+        entry: &SubscribeConfig,
+        settings: &'a ConsumerConfig,
+        source: &'a Source,
+        intake: &'a mut Intake,
+    ) -> Result<Self, Error> {
+        let (consumer, created) = setup::consumer(session, config, entry, settings).await?;
+        let info = consumer.cached_info();
+        let (ack_wait, sent) = (info.config.ack_wait, info.delivered.stream_sequence);
+        intake.resume((created, info.created.unix_timestamp_nanos()), ack_wait);
+        let mut verdicts = Vec::new();
+        intake.held.acknowledge_again(&mut verdicts);
+        let now = Instant::now();
+        let gap = (settings.ordered && info.num_ack_pending > intake.held.len()).then(|| Gap {
+            last: sent,
+            until: now + ack_wait + Duration::from_secs(1),
+            ahead: VecDeque::new(),
+            asked: now,
+            asking: None,
+        });
+        let messages =
+            consumer.stream().max_messages_per_batch(settings.batch).heartbeat(Duration::from_secs(5));
+        let messages = messages.messages().await.map_err(|error| {
+            session.error(ErrorKind::Unreachable, format!("consumer {}: {error}", settings.durable))
+        })?;
+        let stream = setup::stream_name(config, settings);
+        let name = format!("//nats/{}/{stream}", session.authority).into();
+        let (stream, silence) = (format!("{stream}/"), ack_wait / 2);
+        Ok(Self {
+            session,
+            settings,
+            source,
+            intake,
+            consumer,
+            messages,
+            gap,
+            decoder: Decoder::default(),
+            stream,
+            name,
+            silence,
+            verdicts,
+        })
+    }
+
+    /// Takes in, publishes and acknowledges until the drain is done.
+    ///
+    /// # Errors
+    /// The connection is `lost`, the consumer is gone or does not answer.
+    pub(super) async fn run(mut self, shutdown: &Shutdown, lost: &CancellationToken) -> Result<(), Error> {
+        let mut draining = false;
+        let mut drain = pin!(shutdown.drain());
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.tell().await?;
+            self.intake.publish_next(self.source);
+            if draining && self.intake.held.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => {
+                    self.take_rest();
+                    return Err(self.session.lost());
+                }
+                () = &mut drain, if !draining => {
+                    draining = true;
+                    self.give_back();
+                }
+                receipts = ready(&mut self.intake.publishing) => {
+                    self.intake.held.publish(receipts);
+                    self.intake.held.settle_oldest(&mut self.verdicts);
+                }
+                () = self.intake.held.oldest_delivered(), if !self.intake.held.is_empty() => {
+                    self.intake.held.settle_oldest(&mut self.verdicts);
+                }
+                _ = sweep.tick(), if !self.intake.held.is_empty() || self.gap.is_some() => self.sweep(),
+                pending = still_pending(&mut self.gap) => self.close_gap(pending),
+                message = self.messages.next(), if !draining && self.has_room() => self.take_ready(message)?,
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let ahead = self.gap.as_ref().map_or(0, |gap| gap.ahead.len());
+        self.intake.batch.len() < self.settings.batch
+            && self.intake.held.len() + ahead < self.settings.max_ack_pending
+    }
+
+    fn sweep(&mut self) {
+        self.intake.held.settle(self.silence, &mut self.verdicts);
+        let Some(gap) = &mut self.gap else { return };
+        let now = Instant::now();
+        for (message, heard) in gap.ahead.iter_mut().filter(|(_, heard)| now - *heard >= self.silence) {
+            *heard = now;
+            self.verdicts.extend(message.reply.clone().map(|reply| (reply, Verdict::Progress)));
+        }
+        if now >= gap.until {
+            info!(connector = %self.source.connector, "messages of an earlier connection did not come again");
+            self.close_gap(Some(0));
+        } else if gap.asking.is_none() && now - gap.asked >= GAP_QUESTION {
+            gap.asked = now;
+            let consumer = self.consumer.clone();
+            gap.asking = Some(
+                async move { consumer.get_info().await.ok().map(|info| info.num_ack_pending) }.boxed(),
+            );
+        }
+    }
+
+    /// Takes in what waited, when the server waits for no more than what is here.
+    fn close_gap(&mut self, pending: Option<usize>) {
+        let Some(gap) = &mut self.gap else { return };
+        if pending.is_none_or(|pending| pending > self.intake.held.len() + gap.ahead.len()) {
+            return;
+        }
+        let ahead = self.gap.take().map(|gap| gap.ahead).unwrap_or_default();
+        for (message, _) in ahead {
+            self.take(message);
+        }
+    }
+
+    /// Takes in this message and those that have come with it.
+    fn take_ready(
+        &mut self,
+        first: Option<Result<jetstream::Message, pull::MessagesError>>,
+    ) -> Result<(), Error> {
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Some(Ok(message)) => self.take(message.message),
+                Some(Err(error)) => return Err(self.failed(&error)),
+                None => return Err(self.session.lost()),
+            }
+            next = if self.has_room() { self.messages.next().now_or_never() } else { None };
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Incoming) {
+        let Some((reply, info)) =
+            message.reply.as_ref().and_then(|reply| Some((reply, AckSubject::parse(reply)?)))
+        else {
+            warn!(connector = %self.source.connector, "message without the subject of its acknowledgement");
+            return;
+        };
+        match self.intake.held.look_up(info.sequence, reply, info.tries) {
+            Known::New => {}
+            Known::Held => {
+                debug!(connector = %self.source.connector, sequence = info.sequence, "sent again while under way");
+                return;
+            }
+            Known::Settled => {
+                self.verdicts.push((reply.clone(), Verdict::Ack));
+                return;
+            }
+        }
+        if let Some(gap) = &mut self.gap
+            && info.sequence > gap.last
+        {
+            gap.ahead.push_back((message, Instant::now()));
+            return;
+        }
+        let context = || Context {
+            id: format!("{}{}", self.stream, info.sequence).into(),
+            source: self.name.clone(),
+            time: info.stored(),
+        };
+        let incoming = Message {
+            subject: &message.subject,
+            headers: message.headers.as_ref(),
+            payload: &message.payload,
+        };
+        let Some((envelope, unreadable)) = self.source.read(&mut self.decoder, incoming, context) else {
+            self.verdicts.push((reply.clone(), Verdict::Term("cannot be read".into())));
+            return;
+        };
+        self.intake.batch.push(envelope);
+        let taken = Taken { reply: reply.clone(), sequence: info.sequence, tries: info.tries, unreadable };
+        self.intake.held.push(taken);
+    }
+
+    /// Takes what had arrived when the connection was lost; it would come again only after `ack_wait`.
+    fn take_rest(&mut self) {
+        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
+            self.take(message.message);
+        }
+    }
+
+    /// Gives back what the server has sent and nobody has looked at, so that it need not wait for it.
+    fn give_back(&mut self) {
+        let ahead = self.gap.take().map(|gap| gap.ahead).unwrap_or_default();
+        let mut replies: Vec<_> = ahead.into_iter().filter_map(|(message, _)| message.reply).collect();
+        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
+            replies.extend(message.message.reply);
+        }
+        self.verdicts.extend(replies.into_iter().map(|reply| (reply, Verdict::Nak(Duration::ZERO))));
+    }
+
+    /// Sends the verdicts that are due.
+    async fn tell(&mut self) -> Result<(), Error> {
+        if self.verdicts.is_empty() {
+            return Ok(());
+        }
+        let reasons = self.session.takes_reasons;
+        let verdicts = self.verdicts.drain(..);
+        let client = &self.session.client;
+        if self.settings.double_ack {
+            let confirmed =
+                verdicts.map(|(reply, verdict)| client.request(reply, payload(&verdict, reasons)));
+            for error in join_all(confirmed).await.into_iter().filter_map(Result::err) {
+                // The server sends the message again, which is safe; the connection tells about itself.
+                warn!(connector = %self.source.connector, %error, "acknowledgement not confirmed");
+            }
+            return Ok(());
+        }
+        for (reply, verdict) in verdicts {
+            let sent = client.publish(reply, payload(&verdict, reasons)).await;
+            sent.map_err(|_| self.session.lost())?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: &pull::MessagesError) -> Error {
+        let consumer = &self.settings.durable;
+        self.session.error(ErrorKind::Disconnected, format!("consumer {consumer}: {error}"))
+    }
+}
+
+impl Intake {
+    /// A connection begins, to the consumer of the stream that were created then.
+    fn resume(&mut self, created: (i128, i128), ack_wait: Duration) {
+        match self.created.replace(created) {
+            Some((stream, consumer)) if stream == created.0 => {
+                if consumer != created.1 {
+                    self.held.forget_settled();
+                }
+            }
+            // Another stream's sequences mean other messages.
+            _ => *self = Self { created: Some(created), ..Self::default() },
+        }
+        self.held.reconnect(2 * ack_wait);
+    }
+
+    /// Publishes what was read while the last batch was being published.
+    fn publish_next(&mut self, source: &Source) {
+        if self.publishing.is_none() && !self.batch.is_empty() {
+            let (source, batch) = (source.clone(), std::mem::take(&mut self.batch));
+            self.publishing = Some(async move { source.publish(batch).await }.boxed());
+        }
+    }
+}
+
+/// Waits for a future that is there and takes it away; for ever when there is none.
+async fn ready<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    let Some(future) = slot else { return std::future::pending().await };
+    let output = future.await;
+    *slot = None;
+    output
+}
+
+/// How many messages the server waits for, when it was asked.
+async fn still_pending(gap: &mut Option<Gap>) -> Option<usize> {
+    match gap {
+        Some(gap) => ready(&mut gap.asking).await,
+        None => std::future::pending().await,
+    }
+}
