@@ -1,2 +1,13 @@
-//! meshbus: one bus for everything a mesh watches.
+#![doc = include_str!("README.md")]
+
 pub mod core;
+
+pub mod config;
+pub mod schema;
+
+pub mod transport;
+
+pub mod runtime;
+
+pub mod app;
+pub mod cli;

@@ -6,4 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod app;
+mod cli;
+mod config;
+mod conformance;
 mod core;
+mod sixth;
+mod start;
+#[path = "../conformance/mod.rs"]
+mod suite;
+mod tidy;
