@@ -16,6 +16,9 @@ use super::template::Template;
 /// Why something was rejected or could not be delivered: a sentence for the dead letter and the log.
 pub type Reason = ByteString;
 
+/// The reason of one that was recalled.
+pub(crate) const BEHIND: &str = "an earlier one of its key failed";
+
 /// What became of a delivery at one sink, or of a publication over all routes that took it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -134,7 +137,9 @@ impl Delivery {
         }
     }
 
-    fn is_recalled(&self) -> bool {
+    /// Whether an earlier one of its key has failed since it was handed on. A connector that has not begun it
+    /// then answers that it is [`BEHIND`], undelivered; else it would overtake the retry.
+    pub(crate) fn is_recalled(&self) -> bool {
         self.recall.as_ref().is_some_and(|recall| recall.load(Ordering::Acquire))
     }
 }
@@ -270,7 +275,7 @@ impl Deliveries {
                 state.closed || state.paused
             };
             for delivery in recalled {
-                delivery.answer(Outcome::Undelivered("an earlier one of its key failed".into()));
+                delivery.answer(Outcome::Undelivered(BEHIND.into()));
             }
             if taken > 0 || ended {
                 return taken;

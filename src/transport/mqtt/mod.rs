@@ -10,6 +10,10 @@
 //! | No Local | our own publications do not come back; 3.1.1 has none, there `mborigin` stops the loop |
 //! | empty retained PUBLISH | deletion |
 //!
+//! MQTT 5 lets the broker refuse one publication and take the next, so with QoS 1 and 2 a key's next event is
+//! sent when the last is acknowledged; other keys go on. With QoS 0 and 3.1.1 nothing can be refused, and a key
+//! has as many under way as fit.
+//!
 //! With 3.1.1 only what the broker sends at SUBSCRIBE has the retain flag: live changes of retained messages
 //! come as events.
 

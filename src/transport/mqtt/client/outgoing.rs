@@ -18,7 +18,7 @@ use super::super::config::{Publication, Version};
 use super::super::frame::{self, Packet};
 use super::connection::{Connection, Limits};
 use super::state::StateWrite;
-use crate::core::delivery::{Delivery, Outcome, Reason};
+use crate::core::delivery::{BEHIND, Delivery, Outcome, Reason};
 use crate::core::stats::ConnectorStats;
 use crate::core::{Envelope, Error};
 
@@ -154,7 +154,7 @@ impl Outgoing {
     /// it answers in order. Sent again, it would close every connection.
     pub(super) fn blame(&mut self, reason: &str) {
         if let Some(oldest) = self.oldest() {
-            self.finish(oldest, Outcome::Rejected(reason.into()));
+            self.abandon(oldest, Outcome::Rejected(reason.into()));
         }
     }
 
@@ -190,6 +190,10 @@ impl Outgoing {
                 continue;
             }
             let Some(work) = self.waiting.pop_front() else { break };
+            if work.is_recalled() {
+                work.answer(Outcome::Undelivered(BEHIND.into()));
+                continue;
+            }
             let publish = match self.encode(&work, connection.limits) {
                 Ok(publish) => publish,
                 Err(reason) => {
@@ -293,7 +297,11 @@ impl Outgoing {
         if let Work::State(write) = &sent.work
             && write.is_given_up()
         {
-            drop(self.finish(pkid, Outcome::Undelivered("nobody waits any more".into())));
+            self.abandon(pkid, Outcome::Undelivered("nobody waits any more".into()));
+            return Ok(());
+        }
+        if sent.work.is_recalled() {
+            self.abandon(pkid, Outcome::Undelivered(BEHIND.into()));
             return Ok(());
         }
         let dup = sent.dup;
@@ -304,7 +312,7 @@ impl Outgoing {
                 self.transmit(publish, connection)
             }
             Err(reason) => {
-                drop(self.finish(pkid, Outcome::Rejected(reason)));
+                self.abandon(pkid, Outcome::Rejected(reason));
                 Ok(())
             }
         }
@@ -358,6 +366,14 @@ impl Outgoing {
         Some(pkid)
     }
 
+    /// Answers a publication in the broker's place, which may hold a half-done exchange under the identifier.
+    fn abandon(&mut self, pkid: u16, outcome: Outcome) {
+        if let Some(slot) = usize::from(pkid).checked_sub(1).and_then(|at| self.slots.get_mut(at)) {
+            slot.haunted = true;
+        }
+        drop(self.finish(pkid, outcome));
+    }
+
     /// Answers the publication under `pkid` and frees the identifier.
     fn finish(&mut self, pkid: u16, outcome: Outcome) -> Option<Envelope> {
         let slot = usize::from(pkid).checked_sub(1).and_then(|at| self.slots.get_mut(at));
@@ -369,7 +385,8 @@ impl Outgoing {
         self.busy -= 1;
         match &outcome {
             Outcome::Rejected(reason) => warn!(pkid, %reason, "publication rejected"),
-            _ => self.stats.sent.add(1),
+            Outcome::Undelivered(_) => {}
+            Outcome::Delivered | Outcome::Filtered => self.stats.sent.add(1),
         }
         sent.work.answer(outcome)
     }
@@ -388,6 +405,11 @@ impl Outgoing {
 }
 
 impl Work {
+    /// Whether an earlier one of its key has failed, which it must not overtake.
+    fn is_recalled(&self) -> bool {
+        matches!(self, Self::Delivery(delivery) if delivery.is_recalled())
+    }
+
     /// Gives the one answer. Returns the state that is confirmed by it.
     fn answer(self, outcome: Outcome) -> Option<Envelope> {
         match self {

@@ -379,7 +379,8 @@ pub(super) fn target(connector: &Section, section: &Section) -> Result<Target, C
     let sure = settings.qos > Qos::AtMostOnce;
     Ok(Target {
         address: Some(address),
-        pipelined: true,
+        // The broker may refuse one publication and take the next; only PUBACK and PUBREC of MQTT 5 can say so.
+        pipelined: !sure || version == Version::V311,
         guarantee: Guarantee {
             assurance: if sure { Assurance::AtLeastOnce } else { Assurance::AtMostOnce },
             identity: mode != ContentMode::Data,

@@ -1,7 +1,7 @@
 //! The client against a scripted broker: what a real one does seldom, or never on demand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -31,6 +31,8 @@ use crate::schema::cloudevents::ContentMode;
 use crate::transport::mqtt::config::{Publication, Qos};
 use crate::transport::mqtt::frame::Packet;
 use crate::transport::{Link, Ready, Transport, mqtt::Mqtt};
+
+mod order;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -156,6 +158,11 @@ impl Rig {
 
     /// Delivers to topic `t`; tickets count from 0.
     fn deliver(&self, ids: &[&str], qos: Qos) {
+        self.deliver_in(None, ids, qos);
+    }
+
+    /// Deliveries that share a lane, as a pipelined one has it.
+    fn deliver_in(&self, lane: Option<&Arc<AtomicBool>>, ids: &[&str], qos: Qos) {
         let publication = Publication { qos, retain: false, mode: ContentMode::Data };
         self.mailbox.send(ids.iter().map(|id| {
             let mut event = Envelope::event(Topic::parse("t").expect("a topic"), *id, "/s", "t");
@@ -166,6 +173,7 @@ impl Rig {
             let mut delivery =
                 Delivery::new(Arc::new(event), Seq(ticket), "r".into(), options, answers, ticket);
             delivery.address = Some("t".into());
+            delivery.recall = lane.cloned();
             delivery
         }));
     }
