@@ -167,6 +167,11 @@ impl Bus {
         &self.0.options.name
     }
 
+    /// Most bytes one event may weigh, with what the bus adds to it.
+    pub fn max_event(&self) -> usize {
+        self.0.options.max_event
+    }
+
     /// Who may do what, now.
     pub fn access(&self) -> Arc<Access> {
         self.0.access.load_full()

@@ -15,6 +15,7 @@
 //! | `PUT /v1/state?scope=&type=&name=` | `change` = Put of that key, `data` = the body |
 //! | `DELETE /v1/state?…` | `change` = Delete of that key |
 //! | `mb-seq`, `ETag`, SSE `id`, extension `mbseq` | the position in the log |
+//! | extension `mbtopic` of what readers are sent; taken off what is published | `topic` |
 //! | `mb-version` | the version of a key |
 //!
 //! A publication is answered when every route has it:

@@ -10,6 +10,8 @@ use crate::core::record::Record;
 use crate::core::{Envelope, Seq};
 use crate::schema::cloudevents::json;
 
+/// The extension that tells a reader an event's topic. The bus sets it: on the way in it is taken off.
+pub(super) const TOPIC: &str = "mbtopic";
 /// Most records kept.
 const KEPT: usize = 256;
 /// Most bytes kept.
@@ -26,7 +28,7 @@ struct Kept {
 }
 
 impl Encoded {
-    /// The record as a JSON CloudEvent on one line, with its position as extension `mbseq`.
+    /// The record as a JSON CloudEvent on one line; see [`to_json`].
     pub(super) fn json(&self, record: &Record) -> Bytes {
         // By identity: a subscription may see the same position as something else.
         let is_it = |(envelope, _): &&(Arc<Envelope>, Bytes)| Arc::ptr_eq(envelope, &record.envelope);
@@ -50,9 +52,10 @@ impl Kept {
     }
 }
 
-/// An envelope as JSON, with its position.
+/// An envelope as JSON, with its position as extension `mbseq` and its topic as extension `mbtopic`.
 pub(super) fn to_json(seq: Seq, envelope: &Envelope) -> Bytes {
     let mut envelope = envelope.clone();
     envelope.extensions.set("mbseq", seq.to_string());
+    envelope.extensions.set(TOPIC, envelope.topic.text().clone());
     json::encode(&envelope).into()
 }

@@ -125,7 +125,7 @@ fn subscribe() -> Value {
         ("101", "WebSocket, subprotocol cloudevents.json"),
         (
             "200",
-            "text/event-stream: id = position, event = message, put, delete, snapshot_begin, snapshot_end, lost, gone or slow, data = a JSON CloudEvent",
+            "text/event-stream: id = position, event = message, put, delete, snapshot_begin, snapshot_end, lost, gone or slow, data = a JSON CloudEvent with the extensions mbseq and mbtopic",
         ),
         ("400", "Malformed"),
         ("403", "Not allowed"),
@@ -144,9 +144,13 @@ fn read_state() -> Value {
         ("limit", "Items of a page, 1 to 5000; default 500"),
         ("continue", "next of the page before"),
         ("header:If-None-Match", "ETags that are known"),
+        (
+            "header:Accept",
+            "With name: application/cloudevents+json for the whole event, not its data alone",
+        ),
     ];
     let answers = [
-        ("200", "The key's data, or {items, seq, next}"),
+        ("200", "The key's data, or the key as one event, or {items, seq, next}"),
         ("304", "As known"),
         ("404", "No such key"),
         ("410", "The listing is no longer kept: begin anew"),

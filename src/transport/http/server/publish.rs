@@ -14,13 +14,16 @@ use tracing::debug;
 
 use super::Shared;
 use super::access::Caller;
+use super::encoded::TOPIC;
 use super::problem::{EventProblem, Problem};
 use crate::core::access::Action;
-use crate::core::{DecodeError, Envelope, Outcome, Receipt, Seq, Topic};
+use crate::core::{DecodeError, Envelope, Outcome, Receipt, Refused, Seq, Topic};
 use crate::transport::http::codec::{self, Message, Unreadable};
 
 /// The header that tells the position of what was published or written.
 pub(super) const SEQ: &str = "mb-seq";
+/// Bytes of `mborigin`, without the bus's name, and of `mbhops` with its number.
+const MARKS: usize = "mborigin".len() + "mbhops".len() + 4;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -146,6 +149,8 @@ fn place(
         })?;
         parse_topic(&text)?
     };
+    // What readers are told the topic is, is for the bus to say; until here a topic template could use it.
+    drop(event.extensions.remove(TOPIC));
     if event.topic.is_reserved() {
         return Err(Problem::reserved(event.topic.as_str()));
     }
@@ -164,13 +169,16 @@ async fn send(shared: &Shared, entries: Vec<Entry>) -> Vec<Fate> {
         || Problem::unavailable(format!("no answer from the routes in {}", shared.config.ack_timeout));
     let mut events = Vec::with_capacity(entries.len());
     let mut refused = Vec::with_capacity(entries.len());
+    let max = shared.bus.max_event();
+    // What the bus adds before it weighs: origin and hops.
+    let marks = shared.bus.name().len() + MARKS;
     for entry in entries {
         match entry.event {
             Ok(event) => {
+                refused.push(Ok(event.weight() + marks > max));
                 events.push(event);
-                refused.push(None);
             }
-            Err(problem) => refused.push(Some(problem)),
+            Err(problem) => refused.push(Err(problem)),
         }
     }
     shared.stats.received.add(events.len() as u64);
@@ -178,27 +186,37 @@ async fn send(shared: &Shared, entries: Vec<Entry>) -> Vec<Fate> {
     let mut receipts = receipts.map(Vec::into_iter);
     let mut fates = Vec::with_capacity(refused.len());
     for refused in refused {
-        if let Some(problem) = refused {
-            fates.push(Err(problem));
-            continue;
-        }
+        let may_be_large = match refused {
+            Ok(may_be_large) => may_be_large,
+            Err(problem) => {
+                fates.push(Err(problem));
+                continue;
+            }
+        };
         let receipt = receipts.as_mut().ok().and_then(Iterator::next);
         let outcome = match &receipt {
             Some(receipt) => timeout_at(deadline, receipt.delivered()).await.ok(),
             None => None,
         };
         fates.push(match (&receipt, outcome) {
-            (Some(receipt), Some(outcome)) => judge(receipt, outcome),
+            (Some(receipt), Some(outcome)) => {
+                judge(receipt, outcome, may_be_large).inspect_err(|problem| {
+                    shared.stats.oversize.add(u64::from(problem.status == StatusCode::PAYLOAD_TOO_LARGE));
+                })
+            }
             _ => Err(late()),
         });
     }
     fates
 }
 
-/// The answer that a receipt stands for.
-fn judge(receipt: &Receipt, outcome: Outcome) -> Fate {
+/// The answer that a receipt stands for. `may_be_large`: with what the bus adds the event is over `max_event`.
+fn judge(receipt: &Receipt, outcome: Outcome, may_be_large: bool) -> Fate {
     match (outcome, receipt.stored()) {
         (Outcome::Delivered | Outcome::Filtered, stored) => Ok(stored.ok()),
+        (Outcome::Rejected(_), Err(refused @ Refused::Invalid(_))) if may_be_large => {
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, refused.to_string()))
+        }
         (Outcome::Rejected(_), Err(refused)) => Err(Problem::from(refused)),
         (Outcome::Rejected(reason), Ok(_)) => {
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()))

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ use crate::core::selector::Selector;
 use crate::core::state::version_of;
 use crate::core::write::{Operation, Precondition, Stored};
 use crate::core::{Envelope, Key, Seq, Topic};
+use crate::schema::address;
+use crate::schema::cloudevents::media;
 use crate::transport::http::codec::media_type;
 
 /// Items of a page when the client names no number, and the most it may name.
@@ -64,7 +66,7 @@ impl Wanted {
     }
 }
 
-/// One key as its data, or without `name` a page of keys.
+/// One key as its data or as a whole event, or without `name` a page of keys.
 pub(super) async fn read(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let answer = || {
         let caller = Caller::of(&shared.bus, request.headers())?;
@@ -99,6 +101,7 @@ fn one(shared: &Shared, caller: &Caller, key: &Key, headers: &HeaderMap) -> Resu
     let mut response = Response::new(Body::empty());
     let answer = response.headers_mut();
     insert(answer, ETAG, format!("\"{}\"", record.seq));
+    answer.insert(VARY, HeaderValue::from_static("accept"));
     answer.insert(SEQ, HeaderValue::from(record.seq.0));
     insert(answer, HeaderName::from_static(VERSION), version_of(&record).to_string());
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
@@ -107,6 +110,11 @@ fn one(shared: &Shared, caller: &Caller, key: &Key, headers: &HeaderMap) -> Resu
         return Ok(response);
     }
     let envelope = &record.envelope;
+    if wants_event(headers) {
+        insert(answer, CONTENT_TYPE, format!("{}; charset=UTF-8", media::JSON));
+        *response.body_mut() = Body::from(to_json(record.seq, envelope));
+        return Ok(response);
+    }
     let media_type = envelope.datacontenttype.as_deref().unwrap_or("application/octet-stream");
     insert(answer, CONTENT_TYPE, media_type.to_owned());
     // What was stored is data, never a page of ours.
@@ -114,6 +122,12 @@ fn one(shared: &Shared, caller: &Caller, key: &Key, headers: &HeaderMap) -> Resu
     answer.insert("content-security-policy", HeaderValue::from_static("sandbox"));
     *response.body_mut() = Body::from(envelope.data.clone());
     Ok(response)
+}
+
+/// Whether the client asks for the whole event rather than its data.
+fn wants_event(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|types| types.split(',')).any(media::is_cloudevents_json)
 }
 
 fn page(shared: &Shared, caller: &Caller, wanted: &Wanted) -> Result<Response, Problem> {
@@ -254,25 +268,12 @@ fn unquote(tag: &str) -> Option<&str> {
 
 /// The topic of a key that does not exist yet: where the rules of access look, and where its changes go.
 fn topic_of(key: &Key) -> Result<Topic, Problem> {
-    let wrong = |error| Problem::bad_request(format!("name {error}"));
-    if &*key.type_url == Key::VALUE {
-        let topic = Topic::parse(key.name.clone()).map_err(wrong)?;
-        return if topic.is_reserved() { Err(Problem::reserved(topic.as_str())) } else { Ok(topic) };
-    }
-    if let Some(message) = key.type_url.strip_prefix("type.googleapis.com/") {
-        return Topic::from_tokens(["xds", &*key.scope, message, &*key.name]).map_err(wrong);
-    }
-    let parts: Vec<&str> = key.type_url.split('/').collect();
-    let [group, version, kind] = *parts else {
-        let detail = format!(
-            "type {:?} is none: group/version/Kind (core/v1/Pod), type.googleapis.com/PROTO, or leave it out",
-            &*key.type_url
-        );
-        return Err(Problem::bad_request(detail));
-    };
-    let (namespace, name) = key.name.split_once('/').unwrap_or(("", &key.name));
-    let namespace = if namespace.is_empty() { "_" } else { namespace };
-    Topic::from_tokens(["k8s", &*key.scope, group, version, kind, namespace, name]).map_err(wrong)
+    address::topic_of(key).map_err(|reason| match Topic::parse(key.name.clone()) {
+        Ok(topic) if &*key.type_url == Key::VALUE && topic.is_reserved() => {
+            Problem::reserved(topic.as_str())
+        }
+        _ => Problem::bad_request(format!("{key}: {reason}")),
+    })
 }
 
 fn write_token(seq: Seq, after: &Key) -> String {

@@ -225,6 +225,49 @@ async fn with_rules_a_token_is_asked_for_and_the_topic_checked() {
 }
 
 #[tokio::test]
+async fn an_events_own_word_for_its_topic_is_taken_off_and_may_serve_the_template() {
+    let served = serve("topic: \"from/{mbtopic}\"").await;
+    let mut follow = served.follow();
+    let headers = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/s"),
+        ("ce-type", "t"),
+        ("ce-mbtopic", "x"),
+    ];
+    for (path, topic) in [("/v1/publish?topic=a", "a"), ("/", "from/x")] {
+        assert_eq!(served.call("POST", path, &headers, b"").await.status, 202);
+        let event = follow.next().await;
+        assert_eq!((event.topic.as_str(), event.extensions.get("mbtopic")), (topic, None));
+    }
+    served.end().await;
+}
+
+#[tokio::test]
+async fn an_event_over_the_bound_of_the_bus_is_too_large() {
+    let served = serve("max_body: 64MiB").await;
+    let max = served.bus.max_event();
+    let post = async |size: usize| {
+        let json = [("content-type", "text/plain")];
+        served.call("POST", "/v1/publish?topic=a", &json, &vec![b'x'; size]).await
+    };
+    assert!(post(max).await.problem(413).contains("max_event"));
+    // To the byte: what the bus adds counts too.
+    let (mut fits, mut large) = (max - 1024, max);
+    while large - fits > 1 {
+        let size = usize::midpoint(fits, large);
+        let answer = post(size).await;
+        match answer.status.as_u16() {
+            202 => fits = size,
+            _ => large = size,
+        }
+        assert!(answer.status == 202 || answer.problem(413).contains("max_event"));
+    }
+    assert!(served.stats.oversize.get() > 1);
+    served.end().await;
+}
+
+#[tokio::test]
 async fn a_webhook_sender_is_given_the_permission_it_asks_for() {
     let served = serve("").await;
     let answer = served.call("OPTIONS", "/", &[("webhook-request-origin", "edge-1")], b"").await;

@@ -32,6 +32,30 @@ async fn a_key_is_written_read_and_deleted_under_its_conditions() {
 }
 
 #[tokio::test]
+async fn a_key_is_read_as_a_whole_event_when_that_is_asked_for() {
+    let served = serve("").await;
+    let path = "/v1/state?name=lamp/1";
+    let put = served.call("PUT", path, &[("content-type", "application/json")], b"{\"on\":true}").await;
+    for accept in ["application/cloudevents+json", "text/html, Application/CloudEvents+JSON;q=0.9"] {
+        let read = served.call("GET", path, &[("accept", accept)], b"").await;
+        assert!(read.header("content-type").starts_with("application/cloudevents+json"), "{read:?}");
+        assert_eq!((read.header("etag"), read.header("vary")), (put.header("etag"), "accept"));
+        let event = read.json();
+        assert_eq!((&event["mbtopic"], &event["resourcename"]), (&"lamp/1".into(), &"lamp/1".into()));
+        assert_eq!((&event["mbseq"], &event["data"]["on"]), (&put.header("mb-seq").into(), &true.into()));
+    }
+    let listed = served.call("GET", "/v1/state", &[], b"").await.json();
+    assert_eq!(listed["items"][0]["mbtopic"], "lamp/1");
+    served
+        .call("GET", "/v1/state?name=no", &[("accept", "application/cloudevents+json")], b"")
+        .await
+        .problem(404);
+    let data = served.call("GET", path, &[("accept", "*/*")], b"").await;
+    assert_eq!(&*data.body, b"{\"on\":true}");
+    served.end().await;
+}
+
+#[tokio::test]
 async fn a_dry_run_checks_and_changes_nothing() {
     let served = serve("").await;
     let answer = served.call("PUT", "/v1/state?name=a&dry_run=true", &[], b"x").await;

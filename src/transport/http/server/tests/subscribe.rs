@@ -21,6 +21,7 @@ async fn events_come_as_they_are_published_and_resume_after_the_last_seen() {
     assert_eq!((&*first["id"], &*first["event"]), (&*seq, "message"));
     let event = json(&first["data"]);
     assert_eq!((event["id"].as_str(), event["mbseq"].as_str()), (Some("1"), Some(&*seq)));
+    assert_eq!(event["mbtopic"], "a/x");
     drop(events);
     served.publish("a/y", "2").await;
     served.publish("a/z", "3").await;
