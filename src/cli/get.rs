@@ -15,6 +15,7 @@ use super::server::{Reach, Server};
 use super::state::{full_name, is_object, list, read};
 use super::table::Table;
 use super::{Failure, output};
+use crate::config::to_yaml;
 use crate::core::Key;
 use crate::schema::kinds::type_url;
 
@@ -145,7 +146,7 @@ impl Get {
                 Err(Failure::usage(format!("it is in several scopes: --scope {}", scopes.join(" or "))))
             }
             (Output::Json, [only]) => output::line(output::pretty(&only.value()?)?),
-            (Output::Yaml, [only]) => output::line(output::yaml(only.value()?)?),
+            (Output::Yaml, [only]) => output::write(to_yaml(only.value()?)),
             (_, items) => self.show(items),
         }
     }
@@ -161,7 +162,7 @@ impl Get {
         let values = || items.iter().map(Item::value).collect::<Result<Vec<Value>, _>>();
         match self.output {
             Output::Json => output::line(output::pretty(&json!({ "items": values()? }))?),
-            Output::Yaml => output::line(output::yaml(json!({ "items": values()? }))?),
+            Output::Yaml => output::write(to_yaml(json!({ "items": values()? }))),
             Output::Table | Output::Wide | Output::Raw => {
                 if items.is_empty() {
                     return Err(Failure::failed("nothing found"));
@@ -229,7 +230,7 @@ impl Get {
     fn tell(&self, rows: &mut Rows, change: &str, item: &Item) -> Result<(), Failure> {
         match self.output {
             Output::Json => output::line(&item.json),
-            Output::Yaml => output::line(format!("---\n{}", output::yaml(item.value()?)?)),
+            Output::Yaml => output::write(format!("---\n{}", to_yaml(item.value()?))),
             Output::Table | Output::Wide | Output::Raw => rows.add(change, item),
         }
     }

@@ -1,8 +1,7 @@
-//! Standard output and what verbs write there: lines, JSON, YAML. A reader that goes away ends a verb quietly.
+//! Standard output and what verbs write there: lines and JSON. A reader that goes away ends a verb quietly.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
-use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
 use serde_json::Value;
 
 use super::Failure;
@@ -41,37 +40,6 @@ pub(super) fn note(text: impl AsRef<str>) {
 /// JSON over several lines.
 pub(super) fn pretty(value: &Value) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map_err(|error| Failure::failed(format!("as JSON: {error}")))
-}
-
-/// One YAML document.
-pub(super) fn yaml(value: Value) -> Result<String, Failure> {
-    let mut text = String::new();
-    YamlEmitter::new(&mut text)
-        .dump(&to_yaml(value))
-        .map_err(|error| Failure::failed(format!("as YAML: {error:?}")))?;
-    let text = text.strip_prefix("---\n").unwrap_or(&text);
-    Ok(text.trim_end().to_owned())
-}
-
-fn to_yaml(value: Value) -> Yaml<'static> {
-    match value {
-        Value::Null => Yaml::Value(Scalar::Null),
-        Value::Bool(value) => Yaml::Value(Scalar::Boolean(value)),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(number), _) => Yaml::Value(Scalar::Integer(number)),
-            (None, Some(number)) => Yaml::Value(Scalar::FloatingPoint(number.into())),
-            (None, None) => Yaml::Value(Scalar::String(number.to_string().into())),
-        },
-        Value::String(text) => Yaml::Value(Scalar::String(text.into())),
-        Value::Array(items) => Yaml::Sequence(items.into_iter().map(to_yaml).collect()),
-        Value::Object(fields) => {
-            let mut map = Mapping::new();
-            for (key, field) in fields {
-                map.insert(Yaml::Value(Scalar::String(key.into())), to_yaml(field));
-            }
-            Yaml::Mapping(map)
-        }
-    }
 }
 
 /// Text for a terminal: what a stranger put into a name moves no cursor.

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod suggest;
 mod tree;
 pub mod values;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -39,3 +40,4 @@ pub use settings::{
     Ring, Shutdown, State, TestCase, TestInput, WhenFull,
 };
 pub use tree::{DEPTH_MAX, FILE_MAX, NODES_MAX};
+pub use yaml::to_yaml;
