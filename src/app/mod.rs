@@ -162,10 +162,16 @@ impl App {
         let shutdown = self.0.shutdown.clone();
         drop(task::spawn(name, async move {
             let face = Arc::new(admin::Face(app));
-            match name {
-                "admin" => crate::runtime::admin::serve(socket, face, &shutdown).await,
-                _ => health::serve(socket, face, &shutdown).await,
+            if name == "admin" {
+                return crate::runtime::admin::serve(socket, face, &shutdown).await;
             }
+            // Who asks during the drain is told of it.
+            let last = Shutdown::new();
+            let end = async {
+                shutdown.end().await;
+                last.start_end();
+            };
+            tokio::join!(health::serve(socket, face, &last), end);
         }));
     }
 

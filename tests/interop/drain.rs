@@ -95,9 +95,12 @@ routes:
     until("the event is on the way", Duration::from_secs(10), in_flight).await;
     bus.process.signal("TERM");
     until("it drains", Duration::from_secs(10), async || {
-        bus.health("/readyz").await.is_none_or(|(status, _)| status == 503).then_some(())
+        let (status, text) =
+            bus.health("/readyz").await.expect("the health port answers while the bus drains");
+        (status == 503 && text.starts_with("not ready: draining")).then_some(())
     })
     .await;
+    assert_eq!(bus.health("/livez").await.map(|(status, _)| status), Some(200));
     assert!(bus.process.ended().is_none(), "it did not wait for what is on the way");
     let started = tokio::time::Instant::now();
     let status = bus.terminate(Duration::from_secs(2)).await;
