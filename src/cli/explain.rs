@@ -68,7 +68,7 @@ impl Explain {
                 return Err(Failure::usage(format!("--from: there is no connector {from:?}")));
             }
             let app = App::prepare(config, TRANSPORTS).map_err(|error| Failure::config(&[error]))?;
-            app.explain(&event).map_err(Failure::failed)?
+            app.explain(&event).map_err(|reason| Failure::failed(format!("the event: {reason}")))?
         };
         match self.output {
             Output::Json => output::line(output::pretty(&explained)?),

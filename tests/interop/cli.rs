@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use http_body_util::Full;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::bus::Bus;
+use crate::bus::{Bus, http_client};
 use crate::peers::{Mosquitto, NatsServer};
 use crate::process::{Scratch, free_port, until};
 
@@ -272,6 +273,25 @@ async fn state_is_written_under_conditions_listed_and_deleted() {
     for args in [&["delete", "value", "s/1"][..], &["get", "value", "s/1"], &["get", "routes"]] {
         assert_eq!(run(&url, args).await.code(), 1, "{args:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_many_pages_is_whole_and_in_order() {
+    const KEYS: usize = 4_100;
+    let scratch = Scratch::new();
+    let Served { bus: _bus, url, .. } = serve(&scratch, "").await;
+    let client = http_client();
+    for n in 0..KEYS {
+        let uri = format!("{url}/v1/state?name=many/{n:05}");
+        let request = hyper::Request::put(uri).body(Full::from("x")).expect("a request");
+        let answer = client.request(request).await.expect("an answer");
+        assert_eq!(answer.status(), 201);
+    }
+    let table = run(&url, &["get", "values"]).await.good();
+    let names: Vec<&str> =
+        table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    let expected: Vec<String> = (0..KEYS).map(|n| format!("many/{n:05}")).collect();
+    assert_eq!(names, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
