@@ -22,14 +22,19 @@
 //! | a delivery to | is answered when |
 //! |---|---|
 //! | a stream | its acknowledgement is there; an error about the message is Rejected, one about the server Undelivered |
-//! | core NATS | the server has read it, shown by an echo after each batch; without echoes: when it has left |
+//! | core NATS | the server has read it, shown by an echo after each batch; without echoes: when it has left, and what the server then forbids is only logged |
 //!
 //! | a message of | is acknowledged |
 //! |---|---|
 //! | a consumer | when every route has it; refused for good: `+TERM`; given up by the bus: `-NAK` with a delay; meanwhile `+WPI` |
 //! | core NATS | never |
 //!
-//! What cannot be read goes to topic `dead/CONNECTOR` with attribute `mbreason`.
+//! What cannot be read goes to topic `dead/CONNECTOR` with attribute `mbreason`. What can be read and the bus
+//! does not take (more than `max_event`, state of a scope that is not the connector's) never became an event and
+//! has no dead letter: it is ended with `+TERM`, logged with stream, sequence and subject, and counted as malformed.
+//!
+//! With `ordered`, a consumer that is connected to again, after a crash or a lost connection, may stand still for
+//! `ack_wait` and a second: the server sends what was under way only then, and what is newer waits for it.
 //!
 //! Not supported: the server role, key-value and object stores, push and ordered consumers, request and reply,
 //! batches of events in one message (the binding has none), WebSocket connections. A message whose headers are

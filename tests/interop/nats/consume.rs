@@ -128,6 +128,29 @@ async fn a_message_that_cannot_be_read_is_dead_lettered_then_ended_and_stops_no_
 }
 
 #[tokio::test]
+async fn a_message_that_the_bus_does_not_take_is_ended_and_counted_and_stops_no_other() {
+    let scratch = Scratch::new();
+    let server = NatsServer::start(&scratch).await;
+    server.stream("EVENTS", &["in.>"], Duration::from_mins(2)).await;
+    let client = raw(&server.url()).await;
+    let mut advisories = client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>").await.unwrap();
+    let context = jetstream::new(client);
+    let options = BusOptions { max_event: 4096, ..BusOptions::default() };
+    let wire = Wire::idle_with(options, &settings(&server.url(), ""));
+    let mut events = wire.subscribe("#");
+    wire.start_connector();
+    wire.ready().await;
+    context.publish("in.large", vec![b'x'; 5000].into()).await.unwrap().await.unwrap();
+    publish(&context, "in.good", 1).await;
+    assert_eq!(events.next().await.topic.as_str(), "in/good");
+    let advisory = timeout(LIMIT, advisories.next()).await.unwrap().unwrap();
+    assert!(str::from_utf8(&advisory.payload).unwrap().contains("max_event 4096"));
+    settled(&context).await;
+    assert_eq!(wire.stats.malformed.get(), 1);
+    wire.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_bus_gives_up_comes_again_with_the_same_identity() {
     let scratch = Scratch::new();
     let server = NatsServer::start(&scratch).await;

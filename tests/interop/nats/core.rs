@@ -172,6 +172,7 @@ async fn without_echoes_deliveries_are_answered_when_they_have_left() {
         server.url()
     ))
     .await;
+    assert!(wire.target("{}").guarantee.because.contains("what the server forbids is only logged"));
     let mut events = wire.subscribe("#");
     assert_eq!(wire.deliver([event("t/x", 1)], "{}").await, [Outcome::Delivered]);
     events.quiet(Duration::from_millis(200)).await;

@@ -56,7 +56,12 @@ impl Wire {
 
     /// Without its connector, so that a route is there before the first message.
     fn idle(settings: &str) -> Self {
-        let bus = Bus::new(BusOptions { name: "test-bus".into(), ..BusOptions::default() });
+        Self::idle_with(BusOptions::default(), settings)
+    }
+
+    /// The same on a bus with bounds of its own.
+    fn idle_with(options: BusOptions, settings: &str) -> Self {
+        let bus = Bus::new(BusOptions { name: "test-bus".into(), ..options });
         let settings = Section::from_yaml("test.yaml", settings).expect("YAML");
         Self {
             router: Router::new(bus.clone()),

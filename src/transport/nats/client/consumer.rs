@@ -157,6 +157,7 @@ impl<'a> Reader<'a> {
                     self.give_back();
                 }
                 receipts = ready(&mut self.intake.publishing) => {
+                    self.tell_of_refused(&receipts);
                     self.intake.held.publish(receipts);
                     self.intake.held.settle_oldest(&mut self.verdicts);
                 }
@@ -167,6 +168,16 @@ impl<'a> Reader<'a> {
                 pending = still_pending(&mut self.gap) => self.close_gap(pending),
                 message = self.messages.next(), if !draining && self.has_room() => self.take_ready(message)?,
             }
+        }
+    }
+
+    /// What never became an event has no dead letter: the log is where its end is told.
+    fn tell_of_refused(&self, receipts: &[Receipt]) {
+        for (taken, receipt) in self.intake.held.unpublished().zip(receipts) {
+            let Some(error) = self.source.refusal(receipt) else { continue };
+            let (connector, stream) = (&self.source.connector, self.stream.trim_end_matches('/'));
+            let (sequence, subject) = (taken.sequence, &taken.subject);
+            warn!(%connector, stream, sequence, %subject, %error, "the bus refused a message: it is ended");
         }
     }
 
@@ -264,7 +275,13 @@ impl<'a> Reader<'a> {
             return;
         };
         self.intake.batch.push(envelope);
-        let taken = Taken { reply: reply.clone(), sequence: info.sequence, tries: info.tries, unreadable };
+        let taken = Taken {
+            reply: reply.clone(),
+            subject: message.subject.clone(),
+            sequence: info.sequence,
+            tries: info.tries,
+            unreadable,
+        };
         self.intake.held.push(taken);
     }
 

@@ -9,6 +9,7 @@ use async_nats::Subscriber;
 use bytestring::ByteString;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::super::codec::{Context, Decoder, Message};
 use super::super::config::SubscribeConfig;
@@ -70,7 +71,9 @@ pub(super) async fn run(
             };
             batch.extend(source.read(&mut decoder, message, context).map(|(envelope, _)| envelope));
         }
-        // Nothing waits for the receipts: core NATS has no acknowledgement to give.
-        drop(source.publish(batch).await);
+        // Nothing waits for delivery: core NATS has no acknowledgement to give.
+        for refused in source.publish(batch).await.iter().filter_map(|receipt| source.refusal(receipt)) {
+            warn!(connector = %source.connector, error = %refused, "the bus refused a message");
+        }
     }
 }

@@ -46,6 +46,8 @@ pub(super) enum Verdict {
 pub(super) struct Taken {
     /// Where the server takes the verdict.
     pub(super) reply: Subject,
+    /// Where it was published.
+    pub(super) subject: Subject,
     /// Its sequence in the stream.
     pub(super) sequence: u64,
     /// How often the server has sent it.
@@ -99,6 +101,11 @@ impl Held {
     /// A message was taken in and is about to be published.
     pub(super) fn push(&mut self, taken: Taken) {
         self.entries.push_back(Entry { taken, heard: Instant::now(), receipt: None });
+    }
+
+    /// Those without receipts, oldest first.
+    pub(super) fn unpublished(&self) -> impl Iterator<Item = &Taken> {
+        self.entries.iter().skip(self.published).map(|entry| &entry.taken)
     }
 
     /// Receipts of the oldest that had none.
@@ -236,7 +243,8 @@ mod tests {
     use crate::core::{Envelope, Topic};
 
     fn taken(sequence: u64) -> Taken {
-        Taken { reply: format!("ack.{sequence}").into(), sequence, tries: 1, unreadable: None }
+        let (reply, subject) = (format!("ack.{sequence}").into(), "a".into());
+        Taken { reply, subject, sequence, tries: 1, unreadable: None }
     }
 
     async fn receipts(n: usize) -> Vec<Receipt> {

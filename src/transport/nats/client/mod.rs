@@ -226,6 +226,10 @@ pub(super) fn egress(config: &ClientConfig, jetstream: bool) -> Guarantee {
     let (assurance, because) = match (jetstream, config.dedupe) {
         (true, true) => (Assurance::AtLeastOnce, "JetStream publish, acknowledged, with Nats-Msg-Id"),
         (true, false) => (Assurance::AtLeastOnce, "JetStream publish, acknowledged, without Nats-Msg-Id"),
+        (false, _) if config.no_echo => (
+            Assurance::AtMostOnce,
+            "core NATS publish with no_echo: answered when sent, what the server forbids is only logged",
+        ),
         (false, _) => (Assurance::AtMostOnce, "core NATS publish: subscribers that are away miss it"),
     };
     Guarantee { assurance, identity: true, because: because.into() }

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::super::codec::{Context, Decoder, Message, undecodable};
 use crate::core::bus::Ingress;
 use crate::core::stats::ConnectorStats;
-use crate::core::{Envelope, Outcome, Reason, Receipt, Topic};
+use crate::core::{Envelope, Outcome, Reason, Receipt, Refused, Topic};
 
 /// Makes unique ids for messages that have none: random for this connector's life, then a number.
 #[derive(Debug)]
@@ -52,9 +52,11 @@ impl Source {
             Err(error) => error.to_string(),
         };
         self.stats.malformed.add(1);
-        warn!(connector = %self.connector, subject = message.subject, %error, "message cannot be read");
+        let context = context();
+        let (subject, id) = (message.subject, &context.id);
+        warn!(connector = %self.connector, subject, %id, %error, "message cannot be read");
         let topic = Topic::from_tokens(["dead", &*self.connector]).ok()?;
-        let envelope = undecodable(message, topic, context(), &error);
+        let envelope = undecodable(message, topic, context, &error);
         Some((envelope, Some(error.into())))
     }
 
@@ -63,14 +65,15 @@ impl Source {
         let count = batch.len() as u64;
         let receipts = self.bus.publish(batch).await;
         self.stats.received.add(count);
-        for receipt in &receipts {
-            if let Err(refused) = receipt.stored()
-                && let Some(Outcome::Rejected(_)) = receipt.try_delivered()
-            {
-                self.stats.malformed.add(1);
-                warn!(connector = %self.connector, error = %refused, "the bus refused a message");
-            }
-        }
         receipts
+    }
+
+    /// Why the bus did not take what a receipt is for, counted; `None` where it did, or had it before.
+    pub(super) fn refusal<'r>(&self, receipt: &'r Receipt) -> Option<&'r Refused> {
+        let refused = receipt.stored().err()?;
+        matches!(receipt.try_delivered(), Some(Outcome::Rejected(_))).then(|| {
+            self.stats.malformed.add(1);
+            refused
+        })
     }
 }

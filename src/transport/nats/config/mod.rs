@@ -184,8 +184,8 @@ pub struct ConsumerConfig {
     #[serde(default)]
     pub double_ack: bool,
     /// After a lost connection, takes in newer messages only when those that were under way have come again,
-    /// at most `ack_wait` later: keeps the order of a key. To be false where several buses share the
-    /// consumer; default true.
+    /// at most `ack_wait` and a second later: keeps the order of a key, and may stand still for so long. To be
+    /// false where several buses share the consumer; default true.
     #[serde(default = "yes")]
     pub ordered: bool,
 }
