@@ -31,6 +31,7 @@ mod cli;
 mod conformance;
 mod drain;
 mod footprint;
+mod http_back_pressure;
 mod http_to_jetstream;
 mod isolation;
 mod jetstream_to_webhook;

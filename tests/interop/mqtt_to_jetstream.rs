@@ -63,6 +63,48 @@ async fn the_harness_sees_the_loss_of_a_bridge_that_acknowledges_before_delivery
     assert!(!outcome.report.missing.is_empty(), "no loss was seen: {}", outcome.report);
 }
 
+/// A frozen server keeps its connections and answers nothing: that is not seen by a closed socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_costs_time_and_neither_events_nor_their_order() {
+    let events = sized(6_000, 60_000);
+    let limit = Duration::from_mins(2);
+    let seed = seed();
+    let scratch = Scratch::new();
+    let nats = NatsServer::start(&scratch).await;
+    let mosquitto = Mosquitto::start(&scratch).await;
+    let stream = nats.stream("LEDGER", &["load.>"], limit * 2).await;
+    // Short, so that what is on the way is given up and sent again several times meanwhile.
+    let sink = "dedupe: true, ack_timeout: 1s, timeout: 1s, ping_interval: 1s";
+    let bus = Bus::start(&scratch, &config(&mosquitto, &nats, sink)).await;
+    let ledger = Arc::new(Ledger::new(seed, events, 200));
+    let (progress, follow) = Progress::follow(stream);
+    let publisher = MqttPublisher { port: mosquitto.port, window: 200, lead: 1_000 };
+    let freezes = async {
+        for part in 1..=2 {
+            progress.reach(events as u64 * part / 3).await;
+            nats.process.signal("STOP");
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert!(progress.stored() < events as u64, "the load was over before the freeze");
+            nats.process.signal("CONT");
+        }
+    };
+    let work = async { tokio::join!(publisher.run(ledger.clone(), progress.clone()), freezes) };
+    let done = tokio::time::timeout(limit, work).await.is_ok();
+    assert!(
+        done,
+        "stuck: {} of {events} acknowledged, {} stored",
+        ledger.acknowledged(),
+        progress.stored()
+    );
+    let report = stored::settle(&nats, "LEDGER", &ledger, limit).await;
+    follow.abort();
+    let retried = bus.metric("meshbus_route_events_total", &["retried"]).await;
+    println!("{events} events, {retried} tried again: {report}");
+    report.assert_kept();
+    assert_eq!(report.duplicates, 0, "Nats-Msg-Id did not hold: {report}");
+    assert!(retried > 0, "the freezes were not felt");
+}
+
 async fn run(bridge: Bridge, events: usize) -> Outcome {
     let mutant = matches!(bridge, Bridge::Mutant);
     // The mutant may lose so much that the later faults are never due.
@@ -73,7 +115,10 @@ async fn run(bridge: Bridge, events: usize) -> Outcome {
     let mosquitto = Mosquitto::start(&scratch).await;
     let stream = nats.stream("LEDGER", &["load.>"], limit * 2).await;
     let bus = match bridge {
-        Bridge::Meshbus { dedupe } => Bus::start(&scratch, &config(&mosquitto, &nats, dedupe)).await,
+        Bridge::Meshbus { dedupe } => {
+            let sink = format!("dedupe: {dedupe}");
+            Bus::start(&scratch, &config(&mosquitto, &nats, &sink)).await
+        }
         Bridge::HonestStandIn => stand_in::start(&scratch, false, &mosquitto, &nats).await,
         Bridge::Mutant => stand_in::start(&scratch, true, &mosquitto, &nats).await,
     };
@@ -96,7 +141,8 @@ async fn run(bridge: Bridge, events: usize) -> Outcome {
     Outcome { report, cuts: chaos.cuts(), _peers: (chaos, scratch) }
 }
 
-fn config(mosquitto: &Mosquitto, nats: &NatsServer, dedupe: bool) -> String {
+/// `sink`: more settings of the connector to JetStream.
+fn config(mosquitto: &Mosquitto, nats: &NatsServer, sink: &str) -> String {
     format!(
         r#"
 name: interop
@@ -109,7 +155,7 @@ connectors:
         client_id: interop-meshbus
         in_flight: {WINDOW}
         subscribe: [{{topic: "load/#", qos: 1}}]
-  broker: {{nats: {{client: {{urls: ["{}"], jetstream: {{stream: LEDGER}}, dedupe: {dedupe}}}}}}}
+  broker: {{nats: {{client: {{urls: ["{}"], jetstream: {{stream: LEDGER}}, {sink}}}}}}}
 routes:
   all:
     from: [sensors]
