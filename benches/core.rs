@@ -324,6 +324,7 @@ fn route(n: usize, mailbox: &Arc<Mailbox>) -> Result<RouteSpec, Failure> {
         name: format!("route-{n}").into(),
         from: vec![Source { connector: None, topic: Some(TopicFilter::parse(&filter)?) }],
         predicates: Vec::new(),
+        filters: Vec::new(),
         to: vec![To { output: None, sink }],
         retry: Retry::default(),
         dead_letter: Sink::Bus { topic: Template::parse("dead/{route}", Spelling::Topic)? },

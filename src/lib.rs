@@ -5,6 +5,7 @@ pub mod core;
 pub mod config;
 pub mod schema;
 
+pub mod filter;
 pub mod transport;
 
 pub mod runtime;

@@ -170,6 +170,7 @@ impl App {
             name: route.name.clone().into(),
             from: route.from.iter().map(source).collect(),
             predicates: route.dialects.iter().map(predicate).collect(),
+            filters: route.filters.iter().map(|filter| filter.spec.clone()).collect(),
             to: route.to.iter().map(to).collect(),
             retry: Retry {
                 max_attempts: route.retry.max_attempts,

@@ -2,7 +2,7 @@
 //!
 //! In reading order: text becomes a located tree (`tree`, variables replaced by `env`), several files merge
 //! (`merge`), a [`Section`] of it is read as a type (`de`), and all of it as a [`Config`] (`load`, `connectors`,
-//! `routes`, [`settings`]). Whatever is wrong is a [`ConfigError`] with file, line, column, path, reason and
+//! `routes`, `filters`, [`settings`]). Whatever is wrong is a [`ConfigError`] with file, line, column, path, reason and
 //! hint. `print` shows what is in force without secrets, and tells by fingerprints what changed; `schema` is
 //! for editors. [`values`] are the scalar types that all sections share.
 
@@ -11,6 +11,7 @@ mod de;
 mod env;
 mod error;
 mod exposure;
+mod filters;
 mod load;
 mod merge;
 mod path;
@@ -31,6 +32,7 @@ pub use connectors::{ConnectorConfig, Role};
 pub use env::{Lookup, process_environment};
 pub use error::ConfigError;
 pub use exposure::{EXPOSURE_HINT, check_exposure, is_loopback};
+pub use filters::{FILTERS_MAX, FilterConfig};
 pub use load::Config;
 pub use print::Fingerprint;
 pub use routes::{Destination, IN_FLIGHT_MAX, RouteConfig, Sink, Source};

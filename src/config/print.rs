@@ -161,7 +161,7 @@ fn redact_parameter(parameter: &str) -> Cow<'_, str> {
     }
 }
 
-fn fingerprint(value: &Value) -> Fingerprint {
+pub(super) fn fingerprint(value: &Value) -> Fingerprint {
     let mut hash = Sha256::new();
     hash_canonical(value, &mut hash);
     Fingerprint(hash.finalize().into())

@@ -7,6 +7,7 @@ use crate::core::topic::RESERVED;
 
 use super::connectors::{self, ConnectorConfig};
 use super::error::ConfigError;
+use super::filters::{self, FilterConfig};
 use super::load::Reader;
 use super::section::Section;
 use super::settings::{Retry, WhenFull};
@@ -30,6 +31,8 @@ pub struct RouteConfig {
     pub from: Vec<Source>,
     /// What must hold for an event it takes, all of these.
     pub dialects: Vec<Dialect>,
+    /// What is done with that before it goes anywhere, in order.
+    pub filters: Vec<FilterConfig>,
     /// Where that goes, all of these.
     pub to: Vec<Sink>,
     /// How a rejected delivery is tried again.
@@ -105,21 +108,20 @@ fn route(
     if !reader.keys(section, &KEYS) {
         return None;
     }
-    let later = [
-        (
-            "where",
-            "expressions are not part of this version",
-            "use `dialects:`: exact, prefix, suffix, all, any, not",
-        ),
-        ("filters", "filters are not part of this version", "leave it out"),
-    ];
+    let later = [(
+        "where",
+        "expressions are not part of this version",
+        "use `dialects:`: exact, prefix, suffix, all, any, not",
+    )];
     for (key, reason, hint) in later {
         if section.get(key).is_some() {
             reader.errors.push(section.error_at_key(key, reason).hint(hint));
         }
     }
     let from = sources(reader, section, connectors);
+    let filters = filters::read(reader, section);
     let to = sinks(reader, section, connectors);
+    check_outputs(reader, section, &filters);
     let dead_letter = match section.get("dead_letter") {
         Some(section) => sink(reader, &section, connectors),
         None => default_dead_letter(reader, section),
@@ -134,6 +136,7 @@ fn route(
         when_full: reader.part(section, "when_full"),
         in_flight: in_flight(reader, section),
         from: from?,
+        filters,
         to,
         dead_letter: dead_letter?,
         section: section.clone(),
@@ -238,10 +241,6 @@ fn sink(reader: &mut Reader<'_>, item: &Section, connectors: &[ConnectorConfig])
         reader.errors.push(item.error_with_hint("", "expected a map", hint));
         return None;
     }
-    if item.get("output").is_some() {
-        let error = item.error_at_key("output", "no filter of this route has a named output");
-        reader.errors.push(error.hint("leave it out: filters come with a later version"));
-    }
     let output = reader.part(item, "output");
     match (item.get("connector"), item.get("bus")) {
         (Some(at), None) => {
@@ -306,6 +305,21 @@ fn default_dead_letter(reader: &mut Reader<'_>, section: &Section) -> Option<Sin
     let template = Template::parse(DEAD_LETTER, Spelling::Topic);
     let template = reader.keep(template.map_err(|reason| section.error("", reason)))?;
     Some(Sink { output: None, place: Destination::Bus(template) })
+}
+
+/// A `to:` with an output that no filter emits to would never get anything; a dead letter takes all there are.
+fn check_outputs(reader: &mut Reader<'_>, section: &Section, filters: &[FilterConfig]) {
+    let to = section.get("to").map(|to| to.items()).unwrap_or_default();
+    let named = to.iter().filter(|item| item.get("output").is_some());
+    for item in named.filter(|_| !filters::have_outputs(filters)) {
+        let error = item.error_at_key("output", "no filter of this route has a named output");
+        reader.errors.push(error.hint("leave it out, or add the filter that emits to it"));
+    }
+    if let Some(dead) = section.get("dead_letter").filter(|dead| dead.get("output").is_some()) {
+        let error =
+            dead.error_at_key("output", "a dead letter takes what is rejected, whatever its output");
+        reader.errors.push(error.hint("leave it out"));
+    }
 }
 
 /// An event does not go back to the connector it came in by, so such a `to:` would never get anything.

@@ -27,6 +27,7 @@ use super::delivery::{Answers, Guarantee, Mailbox, Outcome, Target};
 use super::selector::{Predicate, TopicFilter};
 use super::stats::RouteStats;
 use super::template::Template;
+use crate::core::filter::FilterSpec;
 
 pub use explain::{Explanation, SinkExplanation};
 pub use worker::Worker;
@@ -97,6 +98,8 @@ pub struct RouteSpec {
     pub from: Vec<Source>,
     /// What it wants of that, all of these.
     pub predicates: Vec<Arc<dyn Predicate>>,
+    /// What is done with that before it goes anywhere, in order.
+    pub filters: Vec<FilterSpec>,
     /// Where that goes, all of these.
     pub to: Vec<To>,
     /// How it tries again.

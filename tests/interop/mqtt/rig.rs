@@ -188,6 +188,7 @@ impl Node {
                 topic: Some(TopicFilter::parse(from).expect("a filter")),
             }],
             predicates: Vec::new(),
+            filters: Vec::new(),
             to: vec![To { output: None, sink }],
             retry: Retry {
                 max_attempts: 2,

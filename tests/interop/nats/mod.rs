@@ -145,6 +145,7 @@ impl Wire {
             name: "r".into(),
             from: vec![Source { connector: from.map(Into::into), topic }],
             predicates: Vec::new(),
+            filters: Vec::new(),
             to: vec![To { output: None, sink: to }],
             retry: Retry {
                 max_attempts: 2,

@@ -40,6 +40,7 @@ fn route(name: &'static str, topic: &str, to: Vec<To>) -> RouteSpec {
         name: name.into(),
         from: vec![Source { connector: None, topic: Some(TopicFilter::parse(topic).expect("valid")) }],
         predicates: Vec::new(),
+        filters: Vec::new(),
         to,
         retry: Retry {
             max_attempts: 3,

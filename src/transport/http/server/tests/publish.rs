@@ -34,6 +34,7 @@ fn route(served: &Served, answer: impl Fn() -> Outcome + Send + 'static) -> Rout
         name: "r".into(),
         from: vec![Source { connector: Some("in".into()), topic: None }],
         predicates: Vec::new(),
+        filters: Vec::new(),
         to: vec![To { output: None, sink: sink(&mailbox) }],
         retry: Retry { max_attempts: 1, ..Retry::default() },
         dead_letter: sink(&dead),

@@ -16,6 +16,7 @@ fn route(rig: &Rig, connector: &str, to: &str) -> Router {
         name: "r".into(),
         from: vec![Source { connector: Some("in".into()), topic: None }],
         predicates: Vec::new(),
+        filters: Vec::new(),
         to: vec![To { output: None, sink }],
         retry: Retry { initial: Duration::from_millis(200), ..Retry::default() },
         dead_letter: Sink::Bus { topic },

@@ -1,0 +1,30 @@
+//! Filters: the kinds that a route's `filters:` may name, and the table of them.
+//!
+//! A kind is one file (or folder), and one line in [`KINDS`]. It reads its settings without any I/O and gives a
+//! [`FilterFactory`]; [`core::filter`](crate::core::filter) holds the contract of what that makes.
+
+use std::sync::Arc;
+
+use schemars::Schema;
+
+use crate::config::{ConfigError, Section};
+use crate::core::filter::FilterFactory;
+
+/// A kind of filter, as an entry of `filters:` names it: `{set: {…}}`.
+pub trait Kind: Sync {
+    /// The word for it in configuration.
+    fn name(&self) -> &'static str;
+
+    /// The JSON Schema of its settings.
+    fn schema(&self) -> Schema;
+
+    /// Reads its settings; files named in it are relative to the directory of [`Section::file`]. No I/O: see
+    /// [`FilterFactory::prepare`].
+    ///
+    /// # Errors
+    /// Names the place in the file and what would be right.
+    fn read(&self, section: &Section) -> Result<Arc<dyn FilterFactory>, ConfigError>;
+}
+
+/// The table of kinds. Another is a file, its `mod` above, and a line here.
+pub static KINDS: &[&dyn Kind] = &[];
