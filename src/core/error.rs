@@ -4,6 +4,7 @@
 //! one envelope, which goes to the dead letter while the link lives; [`Refused`] is for whoever wrote or
 //! published, in terms each protocol has its own word for. The operator's `ConfigError` is with the config.
 
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -164,4 +165,25 @@ pub enum Refused {
     /// The bus is shutting down.
     #[error("the bus is shutting down")]
     Closed,
+}
+
+/// What a panic said, as far as it is text.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_message_is_read_from_both_kinds_of_text() {
+        assert_eq!(panic_message(&"text"), "text");
+        assert_eq!(panic_message(&"owned".to_owned()), "owned");
+        assert_eq!(panic_message(&7_u8), "no message");
+    }
 }

@@ -96,8 +96,10 @@ pub struct RouteStats {
     pub taken: Counter,
     /// Answered deliveries, over all sinks.
     pub delivered: Counter,
-    /// Records its expression or a filter did not want.
+    /// Records its expression did not want.
     pub filtered: Counter,
+    /// Records of which its filters let nothing through, or only to outputs that nobody takes.
+    pub by_filter: Counter,
     /// Records not sent because they had been here: same connector, own origin, too many hops.
     pub looped: Counter,
     /// Records whose expression failed to evaluate: counted as filtered with reason `error`.

@@ -1,6 +1,5 @@
 //! Spawns tasks: the only place that does, so that each has a name and no panic goes unnoticed.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
@@ -8,6 +7,8 @@ use bytestring::ByteString;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tracing::error;
+
+use crate::core::error::panic_message;
 
 /// Runs `future` on the runtime. A panic in it is logged with `name`, ends this task alone, and is seen by
 /// whoever awaits the handle. Dropping the handle lets the task run on.
@@ -28,15 +29,6 @@ where
     })
 }
 
-/// What a panic said, as far as it is text.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,12 +39,5 @@ mod tests {
         let good = spawn("good", async { 7 });
         assert!(bad.await.unwrap_err().is_panic());
         assert_eq!(good.await.unwrap(), 7);
-    }
-
-    #[test]
-    fn a_panic_message_is_read_from_both_kinds_of_text() {
-        assert_eq!(panic_message(&"text"), "text");
-        assert_eq!(panic_message(&"owned".to_owned()), "owned");
-        assert_eq!(panic_message(&7_u8), "no message");
     }
 }

@@ -4,11 +4,14 @@
 //! has answered. A key whose delivery fails waits; other keys go on. What is rejected too often goes to the
 //! dead letter; while that fails, nothing is acknowledged.
 
+mod chain;
 mod explain;
 mod lanes;
 mod sink;
+mod stage;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod worker;
 
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use super::selector::{Predicate, TopicFilter};
 use super::stats::RouteStats;
 use super::template::Template;
 use crate::core::filter::FilterSpec;
+use threads::FilterThreads;
 
 pub use explain::{Explanation, SinkExplanation};
 pub use worker::Worker;
@@ -158,6 +162,9 @@ pub(crate) struct Shared {
     pub(crate) spec: ArcSwap<RouteSpec>,
     pub(crate) stats: Arc<RouteStats>,
     pub(crate) answered: Arc<Answered>,
+    /// What the filters have done and the worker has not looked at yet.
+    filtered: Mutex<Option<Vec<chain::Piece>>>,
+    threads: Arc<FilterThreads>,
     control: Mutex<Control>,
     /// No record waits and no delivery is under way.
     idle: AtomicBool,
@@ -203,12 +210,18 @@ pub struct Router {
     bus: Bus,
     routes: Mutex<HashMap<ByteString, Arc<Shared>>>,
     next: AtomicU64,
+    threads: Arc<FilterThreads>,
 }
 
 impl Router {
     /// No routes yet.
     pub fn new(bus: Bus) -> Self {
-        Self { bus, routes: Mutex::default(), next: AtomicU64::new(1) }
+        Self {
+            bus,
+            routes: Mutex::default(),
+            next: AtomicU64::new(1),
+            threads: Arc::new(FilterThreads::new()),
+        }
     }
 
     /// Adds a route, or gives a running one a new specification.
@@ -231,6 +244,8 @@ impl Router {
             spec: ArcSwap::from_pointee(spec),
             stats: Arc::default(),
             answered: Arc::default(),
+            filtered: Mutex::default(),
+            threads: Arc::clone(&self.threads),
             control: Mutex::new(Control {
                 inputs: vec![Arc::clone(&consumer)],
                 attached: Some((consumer, filters)),

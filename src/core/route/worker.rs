@@ -1,16 +1,20 @@
 //! A route's worker: one task that takes records, hands deliveries to sinks and sees each answered.
 
+mod filtering;
+
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use futures_util::future::OptionFuture;
 use slab::Slab;
 use tokio::time::{Instant, sleep_until};
 
 use super::lanes::{JobId, Lanes, Recall};
+use super::stage::Stage;
 use super::{Retry, RouteSpec, Shared, Sink, WhenFull, sink};
 use crate::core::consumer::{Consumer, Role, Taken};
 use crate::core::delivery::{Answers, Delivery, Mailbox, Outcome, Reason};
@@ -35,6 +39,10 @@ struct Task {
     /// Deliveries not answered.
     open: usize,
     gravest: Outcome,
+    /// Something was sent for it, to a sink or the dead letter.
+    sent: bool,
+    /// A sink was left out because it came in by that connector.
+    looped: bool,
 }
 
 /// One delivery of a task, over all its attempts.
@@ -45,6 +53,8 @@ struct Job {
     to: Option<usize>,
     envelope: Arc<Envelope>,
     lane: u64,
+    /// Its place among all jobs, in the order in which they were made.
+    order: u64,
     /// Times the sink said no.
     rejections: u32,
     /// Times the sink was away since it last answered.
@@ -64,6 +74,9 @@ pub struct Worker {
     tasks: Slab<Task>,
     jobs: Slab<Job>,
     lanes: Lanes,
+    stage: Stage,
+    /// Jobs made so far.
+    made: u64,
     under_way: usize,
     outbox: Vec<(Arc<Mailbox>, Vec<Delivery>)>,
     /// The time of this turn: the clock is read once for all that is seen to in it.
@@ -82,6 +95,8 @@ impl Worker {
             tasks: Slab::new(),
             jobs: Slab::new(),
             lanes: Lanes::default(),
+            stage: Stage::default(),
+            made: 0,
             under_way: 0,
             outbox: Vec::new(),
             now: Instant::now(),
@@ -101,8 +116,9 @@ impl Worker {
             for (ticket, outcome) in answers.drain(..) {
                 self.answered(ticket as JobId, outcome);
             }
-            let due = self.lanes.wake(self.now);
+            self.leave_stage();
             let took = self.take_on();
+            let due = [self.lanes.wake(self.now), self.filter()].into_iter().flatten().min();
             self.send();
             self.show_figures();
             if std::mem::take(&mut self.let_go) {
@@ -147,8 +163,9 @@ impl Worker {
         let stats = &self.shared.stats;
         let in_hand = self.batch.as_ref().map_or(0, |(records, at, _)| records.len() - at);
         let queued: usize = self.inputs.iter().map(|input| input.len()).sum();
-        stats.in_flight.set(self.under_way as u64);
-        stats.waiting.set((queued + in_hand + self.tasks.len()).saturating_sub(self.under_way) as u64);
+        let under_way = self.under_way + self.stage.under_way();
+        stats.in_flight.set(under_way as u64);
+        stats.waiting.set((queued + in_hand + self.tasks.len()).saturating_sub(under_way) as u64);
     }
 
     /// Takes records on while there is room; `false` when there is nothing to do.
@@ -196,7 +213,15 @@ impl Worker {
         self.shared.stats.taken.add(1);
         let envelope = Arc::clone(&record.envelope);
         let evicted = record.is_evicted();
-        let task = Task { record, spec: Arc::clone(&spec), held, open: 0, gravest: Outcome::Filtered };
+        let task = Task {
+            record,
+            spec: Arc::clone(&spec),
+            held,
+            open: 0,
+            gravest: Outcome::Filtered,
+            sent: false,
+            looped: false,
+        };
         let task = self.tasks.insert(task);
         if evicted && spec.when_full == WhenFull::DropOldest {
             self.shared.stats.dropped.add(1);
@@ -216,23 +241,31 @@ impl Worker {
                 return self.close(task, Outcome::Filtered);
             }
         }
-        let mut looped = false;
-        for (index, to) in spec.to.iter().enumerate() {
-            if to.output.is_some() {
-                continue;
-            }
-            let ingress = self.tasks.get(task).map(|task| &task.record.ingress);
-            if to.sink.connector().is_some_and(|name| Some(name) == ingress) {
-                looped = true;
-                continue;
-            }
-            self.add_job(task, Some(index), Arc::clone(&envelope), &to.sink, None, 0);
+        if !spec.filters.is_empty() {
+            return self.enter_stage(task, envelope);
         }
+        let looped = self.hand_on(task, &envelope, None);
         if self.tasks.get(task).is_some_and(|task| task.open == 0) {
             let stats = &self.shared.stats;
             (if looped { &stats.looped } else { &stats.filtered }).add(1);
             self.close(task, Outcome::Filtered);
         }
+    }
+
+    /// Makes the jobs of an envelope for the sinks with this output; says whether it was kept from one because it
+    /// came in by that connector.
+    fn hand_on(&mut self, task: usize, envelope: &Arc<Envelope>, output: Option<&ByteString>) -> bool {
+        let Some(spec) = self.tasks.get(task).map(|task| Arc::clone(&task.spec)) else { return false };
+        let mut looped = false;
+        for (index, to) in spec.to.iter().enumerate().filter(|(_, to)| to.output.as_ref() == output) {
+            let ingress = self.tasks.get(task).map(|task| &task.record.ingress);
+            if to.sink.connector().is_some_and(|name| Some(name) == ingress) {
+                looped = true;
+                continue;
+            }
+            self.add_job(task, Some(index), Arc::clone(envelope), &to.sink, None, 0);
+        }
+        looped
     }
 
     fn add_job(
@@ -246,10 +279,12 @@ impl Worker {
     ) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
         entry.open += 1;
-        let order = entry.record.seq.0;
+        entry.sent = true;
+        let order = self.made;
+        self.made += 1;
         let hasher = foldhash::fast::FixedState::with_seed(1);
         let lane = hasher.hash_one((sink.connector(), to.is_none(), envelope.order_key()));
-        let job = Job { task, to, envelope, lane, rejections, absences: 0, verdict };
+        let job = Job { task, to, envelope, lane, order, rejections, absences: 0, verdict };
         let id = self.jobs.insert(job);
         self.lanes.push(lane, order, id, sink.pipelined());
     }
@@ -365,7 +400,7 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let Some(task) = self.tasks.get(job.task) else { return };
         self.under_way -= 1;
-        let (retry, order, now) = (task.spec.retry, task.record.seq.0, self.now);
+        let (retry, order, now) = (task.spec.retry, job.order, self.now);
         let to = job.to.and_then(|index| task.spec.to.get(index)).map(|to| &to.sink);
         let final_no = matches!(to, Some(Sink::Bus { .. })) && job.rejections == 0;
         let pause = match &outcome {
@@ -382,7 +417,7 @@ impl Worker {
                 back_off(retry, job.rejections)
             }
             Outcome::Rejected(reason) | Outcome::Undelivered(reason) => {
-                tracing::debug!(route = %task.spec.name, seq = order, %reason, "not delivered, trying again");
+                tracing::debug!(route = %task.spec.name, seq = task.record.seq.0, %reason, "not delivered, trying again");
                 job.absences = job.absences.saturating_add(1);
                 back_off(retry, job.absences)
             }

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::{Progress, State};
+use crate::core::error::panic_message;
 use crate::core::{Error, ErrorKind};
 use crate::runtime::backoff::Backoff;
-use crate::runtime::task::panic_message;
 use crate::transport::{Connector, Link};
 
 /// A run that was ready for so long has proved that the way is good: its failure starts the back-off anew.
