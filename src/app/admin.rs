@@ -89,6 +89,7 @@ fn route_stats(stats: &RouteStats) -> Value {
         "taken": stats.taken.get(),
         "delivered": stats.delivered.get(),
         "filtered": stats.filtered.get(),
+        "by_filter": stats.by_filter.get(),
         "looped": stats.looped.get(),
         "errored": stats.errored.get(),
         "dropped": stats.dropped.get(),
@@ -159,7 +160,8 @@ impl App {
             return vec![json!({"removed": &**name})];
         };
         let shown = records.iter().filter_map(|record| {
-            let explanation = spec.explain(&record.envelope, &record.ingress);
+            // Filters may take their time, which a tap of every event has not.
+            let explanation = spec.explain_unfiltered(&record.envelope, &record.ingress);
             // What the route does not even look at is not of it.
             if explanation.refused.as_ref().is_some_and(|refused| refused.starts_with("from:")) {
                 return None;

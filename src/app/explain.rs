@@ -78,6 +78,8 @@ fn to_json(route: &Explanation, came_in: Option<&Guarantee>) -> Value {
             })
         })
         .collect();
+    let filters: Vec<Value> =
+        route.filters.iter().map(|filter| json!({"name": &*filter.name, "does": filter.does})).collect();
     let on_the_way = || {
         let ingress = came_in.map(|guarantee| (ByteString::from_static("in"), guarantee));
         let sinks = route.sinks.iter().filter(|sink| sink.refused.is_none());
@@ -92,6 +94,7 @@ fn to_json(route: &Explanation, came_in: Option<&Guarantee>) -> Value {
         "route": &*route.route,
         "takes": route.refused.is_none(),
         "refused": route.refused,
+        "filters": filters,
         "sinks": sinks,
         "weakest": weakest,
     })

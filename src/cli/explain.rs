@@ -126,6 +126,8 @@ fn text(explained: &Explained) -> String {
             lines.push(format!("  refuses it: {clause}"));
             continue;
         }
+        lines
+            .extend(route.filters.iter().map(|filter| format!("  filter {} {}", filter.name, filter.does)));
         let width = route.sinks.iter().map(|sink| place(sink).chars().count()).max().unwrap_or_default();
         lines.extend(route.sinks.iter().map(|sink| match &sink.refused {
             Some(reason) => format!("  ✗ {:width$}  {reason}", place(sink)),

@@ -38,8 +38,19 @@ pub(super) struct Route {
     pub(super) name: String,
     /// The clause that says no.
     pub(super) refused: Option<String>,
+    /// What its filters do with it.
+    #[serde(default)]
+    pub(super) filters: Vec<Filter>,
     pub(super) sinks: Vec<Sink>,
     pub(super) weakest: Option<Weakest>,
+}
+
+/// One entry of `filters:`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Filter {
+    pub(super) name: String,
+    /// The end of a sentence that begins with its name.
+    pub(super) does: String,
 }
 
 /// One `to:` entry.

@@ -100,6 +100,7 @@ impl Picture {
         use crate::core::selector::Predicate;
         let mut label = vec![route.name.clone()];
         label.extend(route.dialects.iter().map(Predicate::text));
+        label.extend(route.filters.iter().map(|filter| filter.spec.factory.name().to_string()));
         self.nodes.push(Node { id: id.to_owned(), shape: Shape::Route, label });
         let node = |name: &str| {
             let at = config.connectors.iter().position(|connector| connector.name == name);
@@ -123,6 +124,10 @@ impl Picture {
                     node(name),
                     target.address.as_ref().map(|it| it.text().into_owned()).unwrap_or_default(),
                 ),
+            };
+            let label = match &sink.output {
+                Some(output) => format!("{output}: {label}"),
+                None => label,
             };
             self.arrows.push(Arrow { from: id.to_owned(), to, label, dead });
         };

@@ -104,10 +104,11 @@ type CounterOf<T> = (&'static str, &'static str, fn(&T) -> u64);
 type RouteCount = (&'static str, fn(&RouteStats) -> &Counter);
 
 fn encode_routes(out: &mut DescriptorEncoder, routes: &[(ByteString, Arc<RouteStats>)]) -> fmt::Result {
-    const RESULTS: [RouteCount; 8] = [
+    const RESULTS: [RouteCount; 9] = [
         ("taken", |route| &route.taken),
         ("delivered", |route| &route.delivered),
         ("filtered", |route| &route.filtered),
+        ("filter", |route| &route.by_filter),
         ("looped", |route| &route.looped),
         ("error", |route| &route.errored),
         ("dropped", |route| &route.dropped),

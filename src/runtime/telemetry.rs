@@ -11,7 +11,7 @@
 //!
 //! | name | type | labels | what |
 //! |---|---|---|---|
-//! | `meshbus_route_events_total` | counter | `route`, `result` | by result: `taken` from the log; `delivered`, once for each sink; `filtered`: not wanted by the expression or a filter; `looped`: had been here; `error`: the expression failed; `dropped` by `drop_oldest`; `retried`; `dead`: the dead letter took it |
+//! | `meshbus_route_events_total` | counter | `route`, `result` | by result: `taken` from the log; `delivered`, once for each sink; `filtered`: not wanted by the expression; `filter`: its filters let nothing through; `looped`: had been here; `error`: the expression failed; `dropped` by `drop_oldest`; `retried`; `dead`: the dead letter took it |
 //! | `meshbus_route_dropped_total` | counter | `route`, `reason` | what a route let go undelivered: `full` (`drop_oldest`), `looped`, `error`; the same counts as above, for one alert over all |
 //! | `meshbus_route_in_flight` | gauge | `route` | deliveries under way |
 //! | `meshbus_route_waiting` | gauge | `route` | records behind the cursor: the lag |

@@ -116,6 +116,26 @@ impl Piece {
         matches!(self.state, State::Done(_))
     }
 
+    /// When its pause is over.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::Paused(due) => Some(due),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits after a failure.
+    pub(super) fn is_retried(&self) -> bool {
+        self.failures > 0 && self.due().is_some()
+    }
+
+    /// Ends its pause.
+    pub(super) fn resume(&mut self) {
+        if self.due().is_some() {
+            self.state = State::Waiting;
+        }
+    }
+
     fn done(mut self, fate: Fate) -> Self {
         self.state = State::Done(fate);
         self

@@ -1,11 +1,18 @@
 //! Explaining: what a route would do with an envelope, and which clause says no.
 
-use bytestring::ByteString;
+use std::sync::Arc;
 
+use bytestring::ByteString;
+use tokio::time::Instant;
+
+use super::chain::{Call, Chain, Fate, Piece, Root, State};
 use super::{RouteSpec, Sink};
 use crate::core::delivery::Guarantee;
 use crate::core::envelope::Envelope;
 use crate::core::selector::PredicateError;
+
+/// Pauses after which a filter that still asks for one is not asked again.
+const PAUSES_MAX: usize = 100;
 
 /// What one route would do with an envelope.
 #[derive(Clone, Debug)]
@@ -14,8 +21,19 @@ pub struct Explanation {
     pub route: ByteString,
     /// The clause that says no; `None` when the route takes it.
     pub refused: Option<String>,
-    /// Where it would go.
+    /// What its filters do with it, in order, as far as it comes.
+    pub filters: Vec<FilterExplanation>,
+    /// Where it would go, or what the filters make of it.
     pub sinks: Vec<SinkExplanation>,
+}
+
+/// What one filter of a route does with an envelope, or with what those before made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterExplanation {
+    /// The filter.
+    pub name: ByteString,
+    /// What it does, as the end of a sentence that begins with its name: `drops it`.
+    pub does: String,
 }
 
 /// Where a route would send an envelope.
@@ -43,12 +61,65 @@ impl RouteSpec {
     }
 
     /// What this route would do with an envelope that came in by `ingress`.
+    ///
+    /// Its filters are built anew for it, so that nothing is changed by asking; on this thread, which should be one
+    /// that may block.
     pub fn explain(&self, envelope: &Envelope, ingress: &str) -> Explanation {
+        let mut explanation = self.explain_unfiltered(envelope, ingress);
+        if explanation.refused.is_some() || self.filters.is_empty() {
+            return explanation;
+        }
+        let (filters, pieces) = self.explain_filters(envelope);
+        explanation.filters = filters;
+        explanation.sinks = Vec::new();
+        for piece in &pieces {
+            if let State::Done(Fate::Sent(output)) = &piece.state {
+                explanation.sinks.extend(self.explain_sinks(&piece.envelope, ingress, output.as_ref()));
+            }
+        }
+        if explanation.sinks.is_empty() {
+            let last = explanation.filters.last();
+            let by = |last: &FilterExplanation| format!("filter {} {}", last.name, last.does);
+            explanation.refused = Some(last.map(by).unwrap_or_default());
+        }
+        explanation
+    }
+
+    /// As [`explain`](Self::explain) for a route that had no filters.
+    pub fn explain_unfiltered(&self, envelope: &Envelope, ingress: &str) -> Explanation {
         let refused = self
             .refused_from(envelope, ingress)
             .or_else(|| self.predicates.iter().find_map(|predicate| predicate.refusal(envelope)));
-        let sinks = if refused.is_some() { Vec::new() } else { self.explain_sinks(envelope, ingress) };
-        Explanation { route: self.name.clone(), refused, sinks }
+        let sinks =
+            if refused.is_some() { Vec::new() } else { self.explain_sinks(envelope, ingress, None) };
+        Explanation { route: self.name.clone(), refused, filters: Vec::new(), sinks }
+    }
+
+    /// Takes an envelope through fresh filters; a pause is over at once.
+    fn explain_filters(&self, envelope: &Envelope) -> (Vec<FilterExplanation>, Vec<Piece>) {
+        let chain = Arc::new(Chain::after(&Chain::default(), &self.filters));
+        let mut now = Instant::now();
+        let root = Root::new(0, 0, Arc::clone(&chain), now, self.retry.max_attempts);
+        let mut pieces = vec![Piece::new(Arc::new(root), Arc::new(envelope.clone()))];
+        let mut filters = Vec::new();
+        for at in 0..chain.len() {
+            if !pieces.iter().any(|piece| piece.at() == at && !piece.is_done()) {
+                break;
+            }
+            let (before, mut does) = (pieces.clone(), String::new());
+            for pause in 0..=PAUSES_MAX {
+                pieces = chain.step(at, pieces, Call { route: &self.name, now });
+                let Some(due) = pieces.iter().filter_map(Piece::due).max() else { break };
+                if pause == 0 {
+                    does = format!("holds it for {:?}, then ", due.saturating_duration_since(now));
+                }
+                now = due;
+                pieces.iter_mut().for_each(Piece::resume);
+            }
+            does.push_str(&what_it_did(at, &before, &pieces));
+            filters.push(FilterExplanation { name: chain.name(at), does });
+        }
+        (filters, chain.run(pieces, Call { route: &self.name, now }))
     }
 
     fn refused_from(&self, envelope: &Envelope, ingress: &str) -> Option<String> {
@@ -72,10 +143,15 @@ impl RouteSpec {
         Some(format!("from: wants {}; this is topic {} from {from}", wanted.join(", or "), envelope.topic))
     }
 
-    fn explain_sinks(&self, envelope: &Envelope, ingress: &str) -> Vec<SinkExplanation> {
+    fn explain_sinks(
+        &self,
+        envelope: &Envelope,
+        ingress: &str,
+        output: Option<&ByteString>,
+    ) -> Vec<SinkExplanation> {
         self.to
             .iter()
-            .filter(|to| to.output.is_none())
+            .filter(|to| to.output.as_ref() == output)
             .map(|to| {
                 let rendered = to.sink.render(envelope, &self.name);
                 let connector = to.sink.connector().cloned();
@@ -97,5 +173,29 @@ impl RouteSpec {
                 }
             })
             .collect()
+    }
+}
+
+/// What the filter of index `at` made of those that came to it.
+fn what_it_did(at: usize, before: &[Piece], after: &[Piece]) -> String {
+    let came = before.iter().filter(|piece| piece.at() == at && !piece.is_done()).count();
+    let rejected = after.iter().find_map(|piece| match &piece.state {
+        State::Done(Fate::Rejected(reason, _)) if piece.at() == at => Some(reason),
+        _ => None,
+    });
+    if let Some(reason) = rejected {
+        return format!("rejects it: {reason}");
+    }
+    let dropped = |piece: &&Piece| matches!(piece.state, State::Done(Fate::Dropped(by)) if by == at);
+    let went_on = came + after.len() - before.len() - after.iter().filter(dropped).count();
+    let same = |piece: &Piece| before.iter().any(|before| Arc::ptr_eq(&before.envelope, &piece.envelope));
+    match went_on {
+        0 if after.iter().any(|piece| piece.due().is_some()) => "still holds it".to_owned(),
+        0 => "drops it".to_owned(),
+        n if n > came => {
+            format!("makes {n} of {}", if came == 1 { "it".to_owned() } else { came.to_string() })
+        }
+        _ if after.iter().all(same) => "passes it".to_owned(),
+        _ => "changes it".to_owned(),
     }
 }

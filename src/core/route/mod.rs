@@ -33,7 +33,7 @@ use super::template::Template;
 use crate::core::filter::FilterSpec;
 use threads::FilterThreads;
 
-pub use explain::{Explanation, SinkExplanation};
+pub use explain::{Explanation, FilterExplanation, SinkExplanation};
 pub use worker::Worker;
 
 /// When the log is full and this route has not answered its oldest record.

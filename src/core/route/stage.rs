@@ -44,7 +44,7 @@ pub(super) struct Stage {
     paused: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Pieces of the batch under way.
     under_way: usize,
-    /// Calls that ended with a pause, since they were last asked for.
+    /// Retries that filters asked for, since they were last counted.
     retried: u64,
 }
 
@@ -157,7 +157,7 @@ impl Stage {
         self.under_way = 0;
         let mut keys = Vec::new();
         for piece in pieces.into_iter().rev() {
-            self.retried += u64::from(matches!(piece.state, State::Paused(_)));
+            self.retried += u64::from(piece.is_retried());
             let key = piece.root.key;
             if keys.last() != Some(&key) {
                 keys.push(key);
@@ -206,15 +206,12 @@ impl Lane {
     fn take(&mut self, chain: &Arc<Chain>, room: usize, now: Instant, batch: &mut Vec<Piece>) -> usize {
         let mut taken = 0;
         let may = |piece: &mut Piece| {
-            let due = !matches!(piece.state, State::Paused(due) if due > now);
-            due && Arc::ptr_eq(chain, &piece.root.chain)
+            piece.due().is_none_or(|due| due <= now) && Arc::ptr_eq(chain, &piece.root.chain)
         };
         while taken < room
             && let Some(mut piece) = self.pieces.pop_front_if(may)
         {
-            if let State::Paused(_) = piece.state {
-                piece.state = State::Waiting;
-            }
+            piece.resume();
             batch.push(piece);
             taken += 1;
         }

@@ -3,6 +3,7 @@
 mod bus;
 mod delivery;
 mod envelope;
+mod filters;
 mod routes;
 mod state;
 

@@ -1,0 +1,335 @@
+//! Filters of running routes: order per key, retries, named outputs, receipts, reload, and who waits for whom.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytestring::ByteString;
+use meshbus::core::delivery::{Assurance, Deliveries, Guarantee, Mailbox, Reason, Target};
+use meshbus::core::filter::{Filter, FilterFactory, FilterSpec, Input, Output, Verdict};
+use meshbus::core::route::{Retry, RouteSpec, Router, Sink, To, WhenFull};
+use meshbus::core::selector::{Selector, TopicFilter};
+use meshbus::core::subscription::{Message, Start};
+use meshbus::core::template::{Spelling, Template};
+use meshbus::core::{Bus, Envelope, Outcome, Receipt};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{event, small_bus};
+
+/// A filter that is a function; whatever it keeps is the function's own.
+#[derive(Clone)]
+struct Scripted {
+    name: ByteString,
+    decide: Arc<dyn Fn(&Input<'_>) -> Verdict + Send + Sync>,
+}
+
+impl std::fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Filter for Scripted {
+    fn process(&mut self, batch: &[Input<'_>]) -> Vec<Verdict> {
+        batch.iter().map(|input| (self.decide)(input)).collect()
+    }
+}
+
+impl FilterFactory for Scripted {
+    fn name(&self) -> ByteString {
+        self.name.clone()
+    }
+
+    fn has_outputs(&self) -> bool {
+        true
+    }
+
+    fn build(&self) -> Result<Box<dyn Filter>, Reason> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+fn filter(name: &str, decide: impl Fn(&Input<'_>) -> Verdict + Send + Sync + 'static) -> FilterSpec {
+    let name = ByteString::from(name);
+    FilterSpec { fingerprint: name.clone(), factory: Arc::new(Scripted { name, decide: Arc::new(decide) }) }
+}
+
+fn to(name: &'static str, mailbox: &Arc<Mailbox>, output: Option<&'static str>) -> To {
+    let guarantee =
+        Guarantee { assurance: Assurance::AtLeastOnce, identity: true, because: "a test".into() };
+    let target = Target { address: None, pipelined: false, guarantee, options: Arc::new(()) };
+    let sink = Sink::Connector { name: name.into(), mailbox: Arc::clone(mailbox), target };
+    To { output: output.map(ByteString::from), sink }
+}
+
+fn route(name: &'static str, topic: &str, filters: Vec<FilterSpec>, to: Vec<To>) -> RouteSpec {
+    let topic = TopicFilter::parse(topic).expect("valid");
+    RouteSpec {
+        name: name.into(),
+        from: vec![meshbus::core::consumer::Source { connector: None, topic: Some(topic) }],
+        predicates: Vec::new(),
+        filters,
+        to,
+        retry: Retry { max_attempts: 3, initial: Duration::from_millis(1), max: Duration::from_millis(4) },
+        dead_letter: Sink::Bus { topic: Template::parse("dead/{route}", Spelling::Topic).expect("valid") },
+        when_full: WhenFull::Block,
+        in_flight: 64,
+    }
+}
+
+/// Routes of a bus, with mailboxes that note what they get: id and topic.
+struct World {
+    bus: Bus,
+    router: Router,
+}
+
+impl World {
+    fn new() -> Self {
+        let bus = small_bus(100_000);
+        Self { router: Router::new(bus.clone()), bus }
+    }
+
+    fn start(&self, spec: RouteSpec) {
+        drop(tokio::spawn(self.router.set(spec).expect("a new route").run()));
+    }
+
+    fn stats(&self, name: &str) -> Arc<meshbus::core::stats::RouteStats> {
+        let routes = self.router.routes();
+        Arc::clone(&routes.iter().find(|(have, ..)| **have == *name).expect("it runs").2)
+    }
+}
+
+type Taken = Arc<Mutex<Vec<Arc<Envelope>>>>;
+
+/// Takes all that comes.
+fn sink(mailbox: &Arc<Mailbox>) -> (Taken, JoinHandle<()>) {
+    let (taken, mut deliveries) = (Taken::default(), Deliveries(Arc::clone(mailbox)));
+    let noted = Arc::clone(&taken);
+    let task = tokio::spawn(async move {
+        let mut batch = Vec::new();
+        while deliveries.recv(&mut batch, 8).await > 0 {
+            for delivery in batch.drain(..) {
+                noted.lock().push(Arc::clone(&delivery.envelope));
+                delivery.answer(Outcome::Delivered);
+            }
+        }
+    });
+    (taken, task)
+}
+
+fn ids(taken: &Taken) -> Vec<String> {
+    taken.lock().iter().map(|envelope| envelope.id.to_string()).collect()
+}
+
+async fn fates(receipts: &[Receipt]) -> Vec<Outcome> {
+    let mut fates = Vec::new();
+    for receipt in receipts {
+        fates.push(timeout(Duration::from_secs(30), receipt.delivered()).await.expect("answered"));
+    }
+    fates
+}
+
+#[tokio::test]
+async fn the_receipt_tells_what_the_filters_said() {
+    let world = World::new();
+    let mailbox = Arc::new(Mailbox::default());
+    let decide = filter("decide", |input| match &*input.envelope.id {
+        "1" => Verdict::Pass,
+        "2" => Verdict::Drop,
+        "3" => Verdict::Reject("not today".into()),
+        "4" => Verdict::Retry(Duration::from_millis(1)),
+        "5" if input.attempt == 1 => Verdict::Retry(Duration::from_millis(1)),
+        "6" => {
+            Verdict::Emit(vec![Output { name: Some("nobody".into()), envelope: input.envelope.clone() }])
+        }
+        "7" => panic!("on purpose"),
+        _ => Verdict::Pass,
+    });
+    let (taken, _sink) = sink(&mailbox);
+    let mut dead = world
+        .bus
+        .subscribe(
+            Selector::topic(TopicFilter::parse("dead/r").expect("valid")),
+            Start::Now,
+            64,
+            meshbus::core::consumer::Overflow::Block,
+        )
+        .expect("subscribed");
+    world.start(route("r", "a/#", vec![decide], vec![to("s", &mailbox, None)]));
+    let mut receipts = Vec::new();
+    for id in 1..=6 {
+        receipts.extend(world.bus.publish(vec![event(&format!("a/{id}"), id)]).await);
+    }
+    let fates = fates(&receipts).await;
+    let no = |text: &str| Outcome::Rejected(format!("filter decide: {text}").into());
+    assert_eq!(
+        fates,
+        [
+            Outcome::Delivered,
+            Outcome::Filtered,
+            no("not today"),
+            no("it failed for the last time"),
+            Outcome::Delivered,
+            Outcome::Filtered,
+        ]
+    );
+    assert_eq!(ids(&taken), ["1", "5"]);
+    let mut buried = HashMap::new();
+    while buried.len() < 2 {
+        let message = timeout(Duration::from_secs(30), dead.next()).await.expect("in time");
+        let Some(Message::Batch(records)) = message else { continue };
+        for record in records.iter() {
+            let text = |name| record.envelope.attribute(name).unwrap_or_default().to_string();
+            buried.insert(record.envelope.id.to_string(), (text("mbroute"), text("mbattempts")));
+        }
+    }
+    assert_eq!(buried["3"], ("r".to_owned(), "1".to_owned()));
+    assert_eq!(buried["4"], ("r".to_owned(), "3".to_owned()));
+    let stats = world.stats("r");
+    assert_eq!((stats.by_filter.get(), stats.dead.get(), stats.retried.get()), (2, 2, 3));
+}
+
+#[tokio::test]
+async fn named_outputs_go_only_where_they_are_asked_for() {
+    let world = World::new();
+    let (main, alert) = (Arc::new(Mailbox::default()), Arc::new(Mailbox::default()));
+    let split = filter("split", |input| {
+        let output = |name: Option<&'static str>| Output {
+            name: name.map(ByteString::from),
+            envelope: input.envelope.clone(),
+        };
+        Verdict::Emit(vec![output(None), output(Some("alert")), output(Some("nobody"))])
+    });
+    let (to_main, _main) = sink(&main);
+    let (to_alert, _alert) = sink(&alert);
+    world.start(route("r", "a", vec![split], vec![to("m", &main, None), to("a", &alert, Some("alert"))]));
+    let receipts = world.bus.publish(vec![event("a", 1)]).await;
+    assert_eq!(fates(&receipts).await, [Outcome::Delivered]);
+    assert_eq!((ids(&to_main), ids(&to_alert)), (vec!["1/r/1".to_owned()], vec!["1/r/2".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_filter_of_one_route_holds_up_no_other_route() {
+    let world = World::new();
+    let (slow, quick) = (Arc::new(Mailbox::default()), Arc::new(Mailbox::default()));
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Mutex::new(blocked);
+    let stuck = filter("stuck", move |_| {
+        assert!(blocked.lock().recv().is_err());
+        Verdict::Pass
+    });
+    let (to_slow, _slow) = sink(&slow);
+    let (to_quick, _quick) = sink(&quick);
+    world.start(route("slow", "a", vec![stuck], vec![to("s", &slow, None)]));
+    world.start(route("quick", "b", vec![filter("pass", |_| Verdict::Pass)], vec![to("q", &quick, None)]));
+    let waiting = world.bus.publish(vec![event("a", 1)]).await;
+    let passed = world.bus.publish((0..500).map(|n| event("b", n)).collect()).await;
+    assert!(fates(&passed).await.iter().all(|fate| *fate == Outcome::Delivered));
+    assert_eq!(to_quick.lock().len(), 500);
+    assert!(waiting[0].try_delivered().is_none() && to_slow.lock().is_empty());
+    assert!(!world.router.is_idle(), "a drain waits for what a filter has");
+    drop(release);
+    assert_eq!(fates(&waiting).await, [Outcome::Delivered]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_under_load_loses_nothing_and_does_nothing_twice() {
+    const EVENTS: usize = 3000;
+    let world = World::new();
+    let mailbox = Arc::new(Mailbox::default());
+    let (taken, _sink) = sink(&mailbox);
+    let counts: [Arc<AtomicUsize>; 2] = Default::default();
+    let version = |at: usize| {
+        let count = Arc::clone(&counts[at]);
+        filter(&format!("v{at}"), move |input| {
+            if input.attempt == 1 && input.envelope.id.ends_with('7') {
+                return Verdict::Retry(Duration::from_millis(1));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Verdict::Pass
+        })
+    };
+    let spec = |at: usize| route("r", "a/#", vec![version(at)], vec![to("s", &mailbox, None)]);
+    world.start(spec(0));
+    let mut receipts = Vec::new();
+    for n in 0..EVENTS {
+        receipts.extend(world.bus.publish(vec![event(&format!("a/{}", n % 8), n)]).await);
+        if n % 250 == 0 {
+            assert!(world.router.set(spec(n / 250 % 2)).is_none());
+        }
+    }
+    assert!(fates(&receipts).await.iter().all(|fate| *fate == Outcome::Delivered));
+    let mut last: HashMap<String, usize> = HashMap::new();
+    for envelope in taken.lock().iter() {
+        let id: usize = envelope.id.parse().expect("a number");
+        let before = last.insert(envelope.topic.to_string(), id);
+        assert!(before.is_none_or(|before| before < id), "{before:?} before {id}");
+    }
+    assert_eq!(taken.lock().len(), EVENTS);
+    let [old, new] = counts.map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(old + new, EVENTS);
+    assert!(old > 0 && new > 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever two filters say: every receipt is answered, with the gravest of what became of it, and each
+    /// sink gets what it should, in the order of the key.
+    #[test]
+    fn every_receipt_is_answered_once(verdicts in proptest::collection::vec((0u8..8, 0u8..3), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            let mailbox = Arc::new(Mailbox::default());
+            let (taken, _sink) = sink(&mailbox);
+            let script: Vec<u8> = verdicts.iter().map(|(verdict, _)| *verdict).collect();
+            let first = filter("first", move |input| {
+                match script[input.envelope.id.parse::<usize>().expect("a number")] {
+                    0 => Verdict::Drop,
+                    1 => Verdict::Reject("no".into()),
+                    2 if input.attempt < 3 => Verdict::Retry(Duration::from_millis(1)),
+                    3 if input.attempt < 5 => Verdict::Hold(Duration::from_millis(1)),
+                    4 => Verdict::Emit(vec![
+                        Output { name: None, envelope: input.envelope.clone() },
+                        Output { name: None, envelope: input.envelope.clone() },
+                    ]),
+                    5 => Verdict::Emit(vec![Output { name: Some("x".into()), envelope: input.envelope.clone() }]),
+                    6 => Verdict::Retry(Duration::from_millis(1)),
+                    _ => Verdict::Pass,
+                }
+            });
+            world.start(route("r", "a/#", vec![first, filter("second", |_| Verdict::Pass)], vec![to("s", &mailbox, None)]));
+            let events = verdicts.iter().enumerate().map(|(n, (_, key))| event(&format!("a/{key}"), n)).collect();
+            let receipts = world.bus.publish(events).await;
+            let fates = fates(&receipts).await;
+            let mut expected = Vec::new();
+            for (n, (fate, (verdict, _))) in fates.iter().zip(&verdicts).enumerate() {
+                let want = match verdict {
+                    0 | 5 => Outcome::Filtered,
+                    1 => Outcome::Rejected("filter first: no".into()),
+                    6 => Outcome::Rejected("filter first: it failed for the last time".into()),
+                    _ => Outcome::Delivered,
+                };
+                assert_eq!(*fate, want, "event {n}");
+                match verdict {
+                    4 => expected.extend([format!("{n}/r/1"), format!("{n}/r/2")]),
+                    0 | 1 | 5 | 6 => {}
+                    _ => expected.push(n.to_string()),
+                }
+            }
+            let number = |id: &String| id.split('/').next().unwrap_or_default().parse::<usize>().expect("a number");
+            for key in 0..3 {
+                let of_key = |id: &&String| verdicts[number(id)].1 == key;
+                let came: Vec<String> = ids(&taken);
+                let came: Vec<&String> = came.iter().filter(of_key).collect();
+                let wanted: Vec<&String> = expected.iter().filter(of_key).collect();
+                assert_eq!(came, wanted, "key {key}");
+            }
+        });
+    }
+}
