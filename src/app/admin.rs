@@ -19,6 +19,7 @@ use crate::runtime::admin::Admin;
 use crate::runtime::health::{Health, Readiness};
 use crate::runtime::metrics::{ConfigFigures, ConnectorFigures, Snapshot};
 use crate::runtime::supervisor::State;
+use crate::runtime::task;
 use crate::schema::cloudevents::json as json_format;
 
 /// Records that may wait for a tap's reader.
@@ -117,8 +118,10 @@ impl Admin for Face {
         self.0.route_states()
     }
 
-    fn explain(&self, event: Bytes) -> Result<Value, String> {
-        self.0.explain(&event)
+    fn explain(&self, event: Bytes) -> BoxFuture<'_, Result<Value, String>> {
+        let app = self.0.clone();
+        // Filters may take their time.
+        Box::pin(task::blocking(move || app.explain(&event)))
     }
 
     fn tap(&self, route: &str) -> Option<BoxStream<'static, Value>> {

@@ -291,7 +291,11 @@ impl App {
         }
         let _applying = self.0.applying.lock().await;
         let loaded = Config::load(&self.0.paths, &process_environment, self.0.transports);
-        let config = match loaded {
+        let prepared = match loaded {
+            Ok(config) => task::blocking(move || config.prepare_filters().map(|()| config)).await,
+            Err(errors) => Err(errors),
+        };
+        let config = match prepared {
             Ok(config) => Arc::new(config),
             Err(errors) => {
                 self.0.rejected.fetch_add(1, Ordering::Relaxed);

@@ -30,6 +30,7 @@ static USE_CASES: &[UseCase] = &[
     UseCase { name: "jetstream-to-webhook", text: include_str!("../../config/jetstream-to-webhook.yaml") },
     UseCase { name: "nats-to-mqtt", text: include_str!("../../config/nats-to-mqtt.yaml") },
     UseCase { name: "nats-to-nats", text: include_str!("../../config/nats-to-nats.yaml") },
+    UseCase { name: "filters", text: include_str!("../../config/filters.yaml") },
     UseCase { name: "fan-out", text: include_str!("../../config/fan-out.yaml") },
     UseCase { name: "reference", text: include_str!("../../config/reference.yaml") },
 ];

@@ -43,6 +43,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, process_environment};
+use crate::runtime::task;
 use crate::transport::TRANSPORTS;
 
 /// One bus for everything a mesh watches.
@@ -122,6 +123,13 @@ struct Files {
 
 impl Files {
     /// The checked configuration; the embedded default where no file is named.
+    /// As [`load`](Self::load), and sees that every filter can run: its files are there, and right.
+    async fn load_prepared(&self) -> Result<Config, Failure> {
+        let config = self.load()?;
+        let prepared = task::blocking(move || config.prepare_filters().map(|()| config)).await;
+        prepared.map_err(|errors| Failure::config(&errors))
+    }
+
     fn load(&self) -> Result<Config, Failure> {
         let loaded = if self.files.is_empty() {
             Config::embedded(&process_environment, TRANSPORTS)

@@ -32,7 +32,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let config = self.files.load()?;
+        let config = self.files.load_prepared().await?;
         let format = match config.logging.format {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,

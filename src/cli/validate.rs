@@ -45,7 +45,7 @@ pub(super) struct Validate {
 
 impl Validate {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let config = self.files.load()?;
+        let config = self.files.load_prepared().await?;
         if self.print {
             output::write(config.print_redacted())?;
         } else {

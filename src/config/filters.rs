@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::load::Reader;
+use super::error::ConfigError;
+use super::load::{Config, Reader};
 use super::print::fingerprint;
 use super::section::Section;
 use super::suggest;
@@ -19,6 +20,22 @@ pub struct FilterConfig {
     pub spec: FilterSpec,
     /// Its settings as they stand in the file.
     pub section: Section,
+}
+
+impl Config {
+    /// Lets every filter read and check what it needs: files, plugins. Blocks while it does.
+    ///
+    /// # Errors
+    /// Each filter that cannot run, at its place in the file.
+    pub fn prepare_filters(&self) -> Result<(), Vec<ConfigError>> {
+        let filters = self.routes.iter().flat_map(|route| &route.filters);
+        let failed = filters.filter_map(|filter| {
+            let reason = filter.spec.factory.prepare().err()?;
+            Some(filter.section.error("", reason.to_string()))
+        });
+        let errors: Vec<ConfigError> = failed.collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
 }
 
 /// The filters of a route; one with errors is left out.

@@ -4,8 +4,10 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::core::selector::Dialect;
+use crate::filter::KINDS;
 use crate::transport::Transport;
 
+use super::filters::FILTERS_MAX;
 use super::load::Config;
 use super::routes::IN_FLIGHT_MAX;
 use super::settings::{
@@ -116,6 +118,10 @@ impl Parts {
                     "description": "What must hold for an event it takes, all of these.",
                     "type": "array", "items": self.of::<Dialect>(),
                 },
+                "filters": {
+                    "description": "What is done with that before it goes anywhere, in order; each entry is one filter.",
+                    "type": "array", "maxItems": FILTERS_MAX, "items": self.filters(),
+                },
                 "to": {
                     "description": "Where that goes, all of these.",
                     "type": "array", "minItems": 1, "items": {"$ref": "#/$defs/to"},
@@ -132,6 +138,18 @@ impl Parts {
                 },
             },
         })
+    }
+
+    /// An entry of `filters:`.
+    fn filters(&mut self) -> Value {
+        let kinds = KINDS.iter().map(|kind| {
+            let definition = format!("filter.{}", kind.name());
+            let settings = self.embed(&definition, kind.schema().to_value());
+            let reference = json!({"$ref": format!("#/$defs/{definition}")});
+            self.definitions.insert(definition, settings);
+            (kind.name().to_owned(), reference)
+        });
+        exactly_one(kinds.collect())
     }
 
     /// One transport as the value of a connector; its `to:` entry is kept for the routes.

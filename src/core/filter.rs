@@ -12,7 +12,7 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::delivery::Reason;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Seq};
 
 /// Most envelopes in one call of [`Filter::process`].
 pub const BATCH_MAX: usize = 64;
@@ -31,6 +31,8 @@ pub struct Input<'a> {
     pub envelope: &'a Envelope,
     /// 1 for the first time this filter is asked about it; one more after each retry and each hold.
     pub attempt: u32,
+    /// The place in the log of what this descends from; all that was made of one event has one.
+    pub seq: Seq,
     /// The route's name.
     pub route: &'a str,
     /// When the bus took in what this descends from.
@@ -82,6 +84,10 @@ pub trait Filter: Send {
     /// Several inputs of one order key may be in a batch, in their order. The answers to those behind a
     /// [`Verdict::Retry`] or [`Verdict::Hold`] stand, and are carried out after it.
     fn process(&mut self, batch: &[Input<'_>]) -> Vec<Verdict>;
+
+    /// What was asked about under this place is answered: it was taken, thus delivered or filtered, or else rejected or
+    /// undelivered. Called before the next batch, where the factory [wants](FilterFactory::wants_settled) it.
+    fn settled(&mut self, _seq: Seq, _taken: bool) {}
 }
 
 /// A filter as configured: makes the one that runs. Shared by all that read the configuration.
@@ -92,6 +98,11 @@ pub trait FilterFactory: Send + Sync + fmt::Debug {
 
     /// Whether it may emit to named outputs: a `to:` entry's `output:` needs one such filter before it.
     fn has_outputs(&self) -> bool {
+        false
+    }
+
+    /// Whether its filters are to hear what became of the events they were asked about.
+    fn wants_settled(&self) -> bool {
         false
     }
 

@@ -2,6 +2,18 @@
 //!
 //! A kind is one file (or folder), and one line in [`KINDS`]. It reads its settings without any I/O and gives a
 //! [`FilterFactory`]; [`core::filter`](crate::core::filter) holds the contract of what that makes.
+//!
+//! | kind | does |
+//! |---|---|
+//! | `set` | sets attributes from templates |
+//! | `remove` | removes attributes |
+//! | `rename` | gives attributes other names |
+//! | `topic` | puts the event on another topic |
+//! | `pick` | keeps some fields of JSON data |
+//! | `drop_fields` | removes some fields of JSON data |
+//! | `rate_limit` | lets so many through in a time, in all or for each key |
+//! | `dedupe` | drops what has been there: the same `source` and `id` |
+//! | `delay` | holds each event for a time |
 
 use std::sync::Arc;
 
@@ -9,6 +21,14 @@ use schemars::Schema;
 
 use crate::config::{ConfigError, Section};
 use crate::core::filter::FilterFactory;
+
+pub mod attributes;
+pub mod dedupe;
+pub mod delay;
+pub mod fields;
+pub mod rate_limit;
+mod stateless;
+pub mod topic;
 
 /// A kind of filter, as an entry of `filters:` names it: `{set: {…}}`.
 pub trait Kind: Sync {
@@ -27,4 +47,17 @@ pub trait Kind: Sync {
 }
 
 /// The table of kinds. Another is a file, its `mod` above, and a line here.
-pub static KINDS: &[&dyn Kind] = &[];
+pub static KINDS: &[&dyn Kind] = &[
+    &attributes::Set,
+    &attributes::Remove,
+    &attributes::Rename,
+    &topic::Retopic,
+    &fields::Pick,
+    &fields::DropFields,
+    &rate_limit::RateLimit,
+    &dedupe::Dedupe,
+    &delay::Delay,
+];
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,21 @@ where
     })
 }
 
+/// Runs `work`, which may block, on a thread where that holds up nobody.
+///
+/// # Panics
+/// Where `work` does.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(payload) => resume_unwind(payload),
+            // Not cancelled by us: only the end of the runtime does, with which this ends too.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

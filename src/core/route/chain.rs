@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::core::delivery::Reason;
-use crate::core::envelope::Envelope;
+use crate::core::envelope::{Envelope, Seq};
 use crate::core::error::panic_message;
 use crate::core::filter::{
     BATCH_MAX, Filter, FilterSpec, Input, OUTPUT_BYTES_MAX, OUTPUTS_MAX, Output, PAUSE_MAX, Verdict,
@@ -43,16 +43,25 @@ struct Link {
 #[derive(Default)]
 struct Running(Mutex<Option<Box<dyn Filter>>>);
 
+/// How a record comes in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// The worker's number for the record.
+    pub(super) task: usize,
+    pub(super) seq: Seq,
+    /// When the bus took it in.
+    pub(super) since: Instant,
+    /// Failures until the dead letter.
+    pub(super) max_attempts: u32,
+}
+
 /// What a record brings to all that its filters make of it.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// The worker's number for the record.
-    pub(super) task: usize,
+    pub(super) entry: Entry,
     /// The record's order key.
     pub(super) key: u64,
     pub(super) chain: Arc<Chain>,
-    since: Instant,
-    max_attempts: u32,
     /// Outputs made of it, over all filters.
     outputs: AtomicUsize,
 }
@@ -97,8 +106,8 @@ pub(super) struct Call<'a> {
 }
 
 impl Root {
-    pub(super) fn new(task: usize, key: u64, chain: Arc<Chain>, since: Instant, max_attempts: u32) -> Self {
-        Self { task, key, chain, since, max_attempts, outputs: AtomicUsize::new(0) }
+    pub(super) fn new(entry: Entry, key: u64, chain: Arc<Chain>) -> Self {
+        Self { entry, key, chain, outputs: AtomicUsize::new(0) }
     }
 }
 
@@ -191,6 +200,25 @@ impl Chain {
         self.links.len()
     }
 
+    /// Whether any of its filters is to hear what became of a record.
+    pub(super) fn wants_settled(&self) -> bool {
+        self.links.iter().any(|link| link.spec.factory.wants_settled())
+    }
+
+    /// Tells the filters that want to hear it.
+    pub(super) fn settled(&self, seq: Seq, taken: bool) {
+        for link in self.links.iter().filter(|link| link.spec.factory.wants_settled()) {
+            link.guarded(|running| {
+                if let Some(filter) = running {
+                    filter.settled(seq, taken);
+                }
+                Ok(())
+            })
+            // It was logged; the filter is built anew.
+            .unwrap_or_default();
+        }
+    }
+
     /// Takes a batch as far as it goes.
     pub(super) fn run(&self, mut pieces: Vec<Piece>, call: Call<'_>) -> Vec<Piece> {
         for at in 0..self.links.len() {
@@ -245,8 +273,9 @@ impl Link {
             .map(|piece| Input {
                 envelope: &piece.envelope,
                 attempt: piece.calls.saturating_add(1),
+                seq: piece.root.entry.seq,
                 route: call.route,
-                since: piece.root.since,
+                since: piece.root.entry.since,
                 now: call.now,
             })
             .collect();
@@ -273,16 +302,24 @@ impl Link {
         }
     }
 
-    /// The verdicts; an error where the filter could not be built or panicked, after which it is built anew.
+    /// The verdicts; an error where the filter could not be built or panicked.
     fn verdicts(&self, inputs: &[Input<'_>]) -> Result<Vec<Verdict>, Reason> {
-        let mut running = self.running.0.lock();
-        let called = catch_unwind(AssertUnwindSafe(|| {
-            let filter = match &mut *running {
+        self.guarded(|running| {
+            let filter = match running {
                 Some(filter) => filter,
                 none => none.insert(self.spec.factory.build()?),
             };
             Ok(filter.process(inputs))
-        }));
+        })
+    }
+
+    /// Calls the filter. One that panics is dropped, and built anew for the next batch.
+    fn guarded<T>(
+        &self,
+        call: impl FnOnce(&mut Option<Box<dyn Filter>>) -> Result<T, Reason>,
+    ) -> Result<T, Reason> {
+        let mut running = self.running.0.lock();
+        let called = catch_unwind(AssertUnwindSafe(|| call(&mut running)));
         called.unwrap_or_else(|payload| {
             let broken = running.take();
             drop(catch_unwind(AssertUnwindSafe(|| drop(broken))));
@@ -309,7 +346,7 @@ impl Link {
     }
 
     fn failed(&self, mut piece: Piece, pause: Duration, now: Instant) -> Piece {
-        if piece.failures + 1 >= piece.root.max_attempts {
+        if piece.failures + 1 >= piece.root.entry.max_attempts {
             return piece.rejected(self.says("it failed for the last time"));
         }
         piece.failures += 1;

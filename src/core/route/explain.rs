@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use tokio::time::Instant;
 
-use super::chain::{Call, Chain, Fate, Piece, Root, State};
+use super::chain::{Call, Chain, Entry, Fate, Piece, Root, State};
 use super::{RouteSpec, Sink};
 use crate::core::delivery::Guarantee;
-use crate::core::envelope::Envelope;
+use crate::core::envelope::{Envelope, Seq};
 use crate::core::selector::PredicateError;
 
 /// Pauses after which a filter that still asks for one is not asked again.
@@ -99,7 +99,8 @@ impl RouteSpec {
     fn explain_filters(&self, envelope: &Envelope) -> (Vec<FilterExplanation>, Vec<Piece>) {
         let chain = Arc::new(Chain::after(&Chain::default(), &self.filters));
         let mut now = Instant::now();
-        let root = Root::new(0, 0, Arc::clone(&chain), now, self.retry.max_attempts);
+        let entry = Entry { task: 0, seq: Seq(0), since: now, max_attempts: self.retry.max_attempts };
+        let root = Root::new(entry, 0, Arc::clone(&chain));
         let mut pieces = vec![Piece::new(Arc::new(root), Arc::new(envelope.clone()))];
         let mut filters = Vec::new();
         for at in 0..chain.len() {

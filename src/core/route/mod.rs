@@ -65,6 +65,14 @@ impl Default for Retry {
     }
 }
 
+impl Retry {
+    /// The pause after the `n`th failure in a row: doubling, capped, with jitter over its upper half.
+    fn pause(self, n: u32) -> Duration {
+        let doubled = self.initial.saturating_mul(1 << n.saturating_sub(1).min(20));
+        doubled.min(self.max).mul_f64(0.5 + 0.5 * fastrand::f64())
+    }
+}
+
 /// Where a route sends.
 #[derive(Clone, Debug)]
 pub enum Sink {

@@ -118,6 +118,8 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use tokio::time::Instant;
+
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -169,9 +171,9 @@ mod tests {
         }
         drop(threads);
         (0..10).for_each(|_| receiver.recv_timeout(SOON).unwrap());
-        let deadline = std::time::Instant::now() + SOON;
+        let deadline = Instant::now() + SOON;
         while shared.state.lock().running > 0 {
-            assert!(std::time::Instant::now() < deadline, "the thread did not end");
+            assert!(Instant::now() < deadline, "the thread did not end");
             thread::yield_now();
         }
     }

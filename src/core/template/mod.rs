@@ -29,6 +29,8 @@ use super::topic::{TOPIC_MAX, Topic};
 
 /// Most bytes of data that a `{data.path}` reads.
 pub const DATA_MAX: usize = 1 << 20;
+/// Most bytes of a rendered text.
+pub const TEXT_MAX: usize = 64 << 10;
 /// Most bytes of a rendered URL.
 pub const URL_MAX: usize = 8192;
 
@@ -41,6 +43,8 @@ pub enum Spelling {
     Subject,
     /// URL path segments, percent-encoded (RFC 3986 section 2.1).
     Url,
+    /// No address but text, such as an attribute's value: values stand in it as they are.
+    Text,
 }
 
 impl Spelling {
@@ -49,6 +53,7 @@ impl Spelling {
         match self {
             Self::Topic | Self::Subject => TOPIC_MAX,
             Self::Url => URL_MAX,
+            Self::Text => TEXT_MAX,
         }
     }
 }
@@ -90,10 +95,23 @@ enum Source {
 }
 
 /// One step of a path into JSON data.
-#[derive(Debug, PartialEq)]
-enum Step {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The member of an object.
     Member(Box<str>),
+    /// The item of a list, from 0.
     Item(usize),
+}
+
+/// Reads a path into JSON data as templates write it: `data.a.b[0]`.
+///
+/// # Errors
+/// Says what is no path in it.
+pub fn data_path(text: &str) -> Result<Box<[Step]>, String> {
+    match parse::source(text)? {
+        Source::Data(steps) => Ok(steps),
+        _ => Err(format!("{text:?} is no path into the data: write data.name")),
+    }
 }
 
 impl Template {
@@ -101,7 +119,7 @@ impl Template {
     ///
     /// # Errors
     /// Says in which column (in characters, from 1) what is wrong: braces, the name of a field, or literal
-    /// text that no address may hold: wildcards, white space in a subject, an empty token of a subject.
+    /// text that none of its spelling may hold: wildcards, white space in a subject, an empty token of a subject.
     pub fn parse(text: &str, spelling: Spelling) -> Result<Self, String> {
         let pieces = parse::pieces(text, spelling)?;
         let constant = match &*pieces {

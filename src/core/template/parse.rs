@@ -74,7 +74,7 @@ fn field(text: &str) -> Result<Field, String> {
     Ok(Field { name: name.into(), source: source(name)?, default })
 }
 
-fn source(name: &str) -> Result<Source, String> {
+pub(super) fn source(name: &str) -> Result<Source, String> {
     match name {
         "topic" => return Ok(Source::Topic),
         "route" => return Ok(Source::Route),
@@ -148,13 +148,14 @@ fn check(mut marks: Marks, end: usize, spelling: Spelling) -> Result<(), String>
             Spelling::Url if c == ' ' => "a space: write %20",
             _ => continue,
         };
-        return Err(format!("column {column}: the address holds {wrong}"));
+        let what = if spelling == Spelling::Text { "text" } else { "address" };
+        return Err(format!("column {column}: the {what} holds {wrong}"));
     }
     let separator = match spelling {
         Spelling::Topic => '/',
         Spelling::Subject => '.',
         // Percent-encoding needs no tokens.
-        Spelling::Url => return Ok(()),
+        Spelling::Url | Spelling::Text => return Ok(()),
     };
     // With a separator at the end, each token is what ends in one.
     marks.push((Mark::Literal(separator), end));

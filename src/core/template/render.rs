@@ -54,6 +54,7 @@ pub(super) fn finish(address: String, spelling: Spelling) -> Result<ByteString, 
         }
         Spelling::Subject => return subject(address),
         Spelling::Url => {}
+        Spelling::Text => return Ok(address.into()),
     }
     if address.len() > spelling.max() {
         return Err(too_long(spelling));
@@ -96,7 +97,8 @@ fn subject(mut subject: String) -> Result<ByteString, Reason> {
 }
 
 fn too_long(spelling: Spelling) -> Reason {
-    format!("the address is too long: at most {} bytes", spelling.max()).into()
+    let what = if spelling == Spelling::Text { "text" } else { "address" };
+    format!("the {what} is too long: at most {} bytes", spelling.max()).into()
 }
 
 impl Values<'_> {
@@ -145,6 +147,7 @@ impl Values<'_> {
                     .map_err(|rule| format!("{{{}}} is {value:?}, which {rule}", field.name))?;
             }
             Spelling::Url => address.extend(utf8_percent_encode(value, SEGMENT)),
+            Spelling::Text => address.push_str(value),
         }
         Ok(())
     }
@@ -153,7 +156,7 @@ impl Values<'_> {
     fn push_topic(&self, address: &mut String) -> Result<(), Reason> {
         let topic = &self.envelope.topic;
         match self.spelling {
-            Spelling::Topic => address.push_str(topic.as_str()),
+            Spelling::Topic | Spelling::Text => address.push_str(topic.as_str()),
             Spelling::Subject => {
                 let subject = spelling::to_subject(topic).map_err(|error| format!("{{topic}}: {error}"))?;
                 address.push_str(&subject);

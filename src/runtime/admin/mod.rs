@@ -60,7 +60,7 @@ pub trait Admin: Send + Sync + 'static {
     ///
     /// # Errors
     /// Says what is wrong with the event.
-    fn explain(&self, event: Bytes) -> Result<Value, String>;
+    fn explain(&self, event: Bytes) -> BoxFuture<'_, Result<Value, String>>;
 
     /// What the route sends from now on; `None` where there is no such route. Bounded: a slow reader loses the
     /// oldest, and holds up nothing.
@@ -104,7 +104,7 @@ async fn respond(request: Request<Bytes>, admin: &dyn Admin, ending: Shutdown) -
         "/connectors" => serve::json(StatusCode::OK, &admin.connectors()),
         "/routes" => serve::json(StatusCode::OK, &admin.routes()),
         "/tap" => tap(request.uri().query(), admin, ending),
-        "/explain" => match admin.explain(request.into_body()) {
+        "/explain" => match admin.explain(request.into_body()).await {
             Ok(explained) => serve::json(StatusCode::OK, &explained),
             Err(reason) => serve::problem(StatusCode::BAD_REQUEST, &reason),
         },

@@ -38,8 +38,9 @@ impl Admin for Fixed {
         json!([{"name": "warnings"}])
     }
 
-    fn explain(&self, event: Bytes) -> Result<Value, String> {
-        serde_json::from_slice(&event).map_err(|error| error.to_string())
+    fn explain(&self, event: Bytes) -> BoxFuture<'_, Result<Value, String>> {
+        let read = serde_json::from_slice(&event).map_err(|error| error.to_string());
+        Box::pin(std::future::ready(read))
     }
 
     fn tap(&self, route: &str) -> Option<BoxStream<'static, Value>> {

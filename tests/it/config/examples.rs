@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use meshbus::config::{Config, ConfigError, Destination, TestCase, TestInput};
+use meshbus::app::App;
+use meshbus::config::{Config, ConfigError, TestCase, TestInput};
 use meshbus::core::Topic;
-use meshbus::core::template::Template;
 use meshbus::schema::cloudevents::json;
 use meshbus::transport::TRANSPORTS;
 use serde_json::Value;
@@ -68,9 +68,9 @@ fn every_example_printed_loads_as_the_same() {
 fn every_example_passes_its_own_tests() {
     let mut run = 0;
     for path in files() {
-        let config = load(&path);
-        for test in &config.tests {
-            let came: Vec<Option<String>> = deliveries(&config, test);
+        let app = App::prepare(load(&path), TRANSPORTS).unwrap();
+        for test in &app.config().tests {
+            let came: Vec<Option<String>> = deliveries(&app, test);
             let expected: Vec<_> = test.expect.iter().map(|to| to.address().map(str::to_owned)).collect();
             assert_eq!(came, expected, "{}: {}", path.display(), test.name);
             run += 1;
@@ -79,24 +79,22 @@ fn every_example_passes_its_own_tests() {
     assert!(run >= 4);
 }
 
-/// The addresses a route sends the test's event to.
-fn deliveries(config: &Config, test: &TestCase) -> Vec<Option<String>> {
+/// The addresses a route sends the test's event to, which comes in by its first source.
+fn deliveries(app: &App, test: &TestCase) -> Vec<Option<String>> {
     let event = match &test.input {
         TestInput::File(path) => std::fs::read(path).unwrap(),
         TestInput::Event(event) => serde_json::to_vec(event).unwrap(),
     };
-    let topic = Topic::parse("alerts/in").unwrap();
+    let config = app.config();
+    let source = config.route(&test.route).unwrap().from.first();
+    let topic = source.and_then(|source| source.topic.as_ref()?.literal_topic());
+    let topic = topic.unwrap_or_else(|| Topic::parse("alerts/in").unwrap());
+    let connector = source.and_then(|source| source.connector.clone()).unwrap_or_default();
     let envelope = json::decode(&event.into(), topic).unwrap();
-    let route = config.route(&test.route).unwrap();
-    if !route.dialects.iter().all(|dialect| dialect.holds(&envelope)) {
-        return Vec::new();
-    }
-    let address = |template: &Template| template.render(&envelope, &route.name).unwrap().to_string();
-    let sinks = route.to.iter().map(|sink| match &sink.place {
-        Destination::Bus(topic) => Some(address(topic)),
-        Destination::Connector { target, .. } => target.address.as_ref().map(address),
-    });
-    sinks.collect()
+    let routes = app.routes_of(&envelope, &connector);
+    let route = routes.into_iter().find(|route| *route.route == *test.route).unwrap();
+    let sent = route.sinks.into_iter().filter(|sink| sink.refused.is_none());
+    sent.map(|sink| sink.address.map(|address| address.to_string())).collect()
 }
 
 #[test]

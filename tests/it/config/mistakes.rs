@@ -90,7 +90,29 @@ const MISTAKES: &[Mistake] = &[
     one("unknown word", &["routes: {r: {to: [{bus: x}], when_full: ‸drop_newest}}\n"]),
     one("a log of a later version", &["event_log: {type: ‸disk}\n"]),
     one("an expression", &["routes:\n  r:\n    ‸where: \"reason = 'BackOff'\"\n    to: [{bus: x}]\n"]),
-    one("a filter", &["routes:\n  r:\n    ‸filters: [{wasm: {path: x.wasm}}]\n    to: [{bus: x}]\n"]),
+    one(
+        "an unknown filter",
+        &["routes:\n  r:\n    filters: [{‸dedup: {window: 1m}}]\n    to: [{bus: x}]\n"],
+    ),
+    one(
+        "two filters in one entry",
+        &["routes:\n  r:\n    filters:\n      - set: {a: b}\n        ‸remove: [c]\n    to: [{bus: x}]\n"],
+    ),
+    one("a filter that is no map", &["routes: {r: {filters: [‸dedupe], to: [{bus: x}]}}\n"]),
+    one("filters that are no list", &["routes:\n  r:\n    ‸filters: {dedupe: {}}\n    to: [{bus: x}]\n"]),
+    one(
+        "a template of a filter",
+        &["routes: {r: {filters: [{set: {a: \"x ‸{reason\"}}], to: [{bus: x}]}}\n"],
+    ),
+    one(
+        "a field of a filter",
+        &["routes: {r: {filters: [{rate_limit: {rate: 1, ‸brust: 2}}], to: [{bus: x}]}}\n"],
+    ),
+    one("a path of a filter", &["routes: {r: {filters: [{pick: [data.a, ‸pod]}], to: [{bus: x}]}}\n"]),
+    one(
+        "an output that no filter has",
+        &["routes: {r: {filters: [{dedupe: {}}], to: [{bus: x, ‸output: alert}]}}\n"],
+    ),
     one("capture", &["‸capture: {listen: \":15001\"}\n"]),
     one("a wrong dialect", &["routes: {r: {dialects: [{‸exakt: {type: x}}], to: [{bus: x}]}}\n"]),
     one("a dialect without attributes", &["routes: {r: {dialects: [‸{exact: {}}], to: [{bus: x}]}}\n"]),

@@ -87,7 +87,13 @@ impl Rig {
     }
 
     fn enter(&mut self, topic: &str, id: &str) {
-        self.stage.enter(self.entered, Arc::new(envelope(topic, id)), self.now, 3);
+        self.enter_one(envelope(topic, id));
+    }
+
+    fn enter_one(&mut self, envelope: Envelope) {
+        let seq = Seq(self.entered as u64);
+        let entry = Entry { task: self.entered, seq, since: self.now, max_attempts: 3 };
+        self.stage.enter(entry, Arc::new(envelope));
         self.entered += 1;
     }
 
@@ -132,7 +138,9 @@ fn filters_run_in_order_each_on_what_the_one_before_let_through() {
     });
     let second = scripted("second", |_| Verdict::Pass);
     let mut rig = Rig::new(&[&first, &second]);
-    ["1", "2", "3"].iter().for_each(|id| rig.enter("a", id));
+    for id in ["1", "2", "3"] {
+        rig.enter("a", id);
+    }
     rig.run();
     let asked: Vec<_> = second.asked.lock().iter().map(|(_, id, _)| id.clone()).collect();
     assert_eq!(asked, ["1", "3"]);
@@ -307,7 +315,7 @@ fn no_filter_takes_the_loop_guard_away() {
     let mut guarded = envelope("a", "1");
     guarded.extensions.set("mborigin", "edge");
     guarded.extensions.set("mbhops", 3);
-    rig.stage.enter(0, Arc::new(guarded.clone()), rig.now, 3);
+    rig.enter_one(guarded.clone());
     rig.run();
     assert_eq!(rig.steps.first(), Some(&Step::Send(0, Arc::new(guarded), None)));
 }

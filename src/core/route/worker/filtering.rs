@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{TAKEN_ON, Worker};
 use crate::core::envelope::Envelope;
 use crate::core::filter::BATCH_MAX;
+use crate::core::route::chain::Entry;
 use crate::core::route::stage::Step;
 
 impl Worker {
@@ -16,7 +18,14 @@ impl Worker {
         // Held until all that the filters make of it has come out.
         entry.open += 1;
         self.stage.set_filters(&entry.spec.filters);
-        self.stage.enter(task, envelope, entry.record.at, entry.spec.retry.max_attempts);
+        entry.filtered_by = self.stage.listener();
+        let entry = Entry {
+            task,
+            seq: entry.record.seq,
+            since: entry.record.at,
+            max_attempts: entry.spec.retry.max_attempts,
+        };
+        self.stage.enter(entry, envelope);
     }
 
     /// Goes on with what the filters have done.
@@ -57,6 +66,27 @@ impl Worker {
             }
         }
         due
+    }
+
+    /// Makes the jobs of an envelope for the sinks with this output; says whether it was kept from one because it
+    /// came in by that connector.
+    pub(super) fn hand_on(
+        &mut self,
+        task: usize,
+        envelope: &Arc<Envelope>,
+        output: Option<&ByteString>,
+    ) -> bool {
+        let Some(spec) = self.tasks.get(task).map(|task| Arc::clone(&task.spec)) else { return false };
+        let mut looped = false;
+        for (index, to) in spec.to.iter().enumerate().filter(|(_, to)| to.output.as_ref() == output) {
+            let ingress = self.tasks.get(task).map(|task| &task.record.ingress);
+            if to.sink.connector().is_some_and(|name| Some(name) == ingress) {
+                looped = true;
+                continue;
+            }
+            self.add_job(task, Some(index), Arc::clone(envelope), &to.sink, None, 0);
+        }
+        looped
     }
 
     /// Lets go of a task that has left the stage; closes it where nothing of it was sent, or all is answered.

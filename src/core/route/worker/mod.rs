@@ -6,16 +6,15 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytestring::ByteString;
 use futures_util::future::OptionFuture;
 use slab::Slab;
 use tokio::time::{Instant, sleep_until};
 
+use super::chain::Chain;
 use super::lanes::{JobId, Lanes, Recall};
 use super::stage::Stage;
-use super::{Retry, RouteSpec, Shared, Sink, WhenFull, sink};
+use super::{RouteSpec, Shared, Sink, WhenFull, sink};
 use crate::core::consumer::{Consumer, Role, Taken};
 use crate::core::delivery::{Answers, Delivery, Mailbox, Outcome, Reason};
 use crate::core::envelope::{Envelope, Key};
@@ -43,6 +42,8 @@ struct Task {
     sent: bool,
     /// A sink was left out because it came in by that connector.
     looped: bool,
+    /// Whose filters are to hear what became of it.
+    filtered_by: Option<Arc<Chain>>,
 }
 
 /// One delivery of a task, over all its attempts.
@@ -221,6 +222,7 @@ impl Worker {
             gravest: Outcome::Filtered,
             sent: false,
             looped: false,
+            filtered_by: None,
         };
         let task = self.tasks.insert(task);
         if evicted && spec.when_full == WhenFull::DropOldest {
@@ -250,22 +252,6 @@ impl Worker {
             (if looped { &stats.looped } else { &stats.filtered }).add(1);
             self.close(task, Outcome::Filtered);
         }
-    }
-
-    /// Makes the jobs of an envelope for the sinks with this output; says whether it was kept from one because it
-    /// came in by that connector.
-    fn hand_on(&mut self, task: usize, envelope: &Arc<Envelope>, output: Option<&ByteString>) -> bool {
-        let Some(spec) = self.tasks.get(task).map(|task| Arc::clone(&task.spec)) else { return false };
-        let mut looped = false;
-        for (index, to) in spec.to.iter().enumerate().filter(|(_, to)| to.output.as_ref() == output) {
-            let ingress = self.tasks.get(task).map(|task| &task.record.ingress);
-            if to.sink.connector().is_some_and(|name| Some(name) == ingress) {
-                looped = true;
-                continue;
-            }
-            self.add_job(task, Some(index), Arc::clone(envelope), &to.sink, None, 0);
-        }
-        looped
     }
 
     fn add_job(
@@ -414,12 +400,12 @@ impl Worker {
                 if job.rejections >= retry.max_attempts {
                     return self.give_up(id, outcome);
                 }
-                back_off(retry, job.rejections)
+                retry.pause(job.rejections)
             }
             Outcome::Rejected(reason) | Outcome::Undelivered(reason) => {
                 tracing::debug!(route = %task.spec.name, seq = task.record.seq.0, %reason, "not delivered, trying again");
                 job.absences = job.absences.saturating_add(1);
-                back_off(retry, job.absences)
+                retry.pause(job.absences)
             }
             Outcome::Delivered | Outcome::Filtered => {
                 let dead = job.to.is_none();
@@ -461,7 +447,11 @@ impl Worker {
 
     /// Answers a record.
     fn close(&mut self, task: usize, outcome: Outcome) {
-        if let Some(task) = self.tasks.try_remove(task) {
+        if let Some(mut task) = self.tasks.try_remove(task) {
+            if let Some(chain) = task.filtered_by.take() {
+                let taken = matches!(outcome, Outcome::Delivered | Outcome::Filtered);
+                self.stage.settled(chain, task.record.seq, taken);
+            }
             self.shared.stats.latency.record(self.now.saturating_duration_since(task.record.at));
             self.let_go |= task.held;
             task.answer(outcome);
@@ -500,10 +490,4 @@ impl Drop for Worker {
         }
         bus.room.notify_waiters();
     }
-}
-
-/// The pause after the `n`th failure in a row: doubling, capped, with jitter over its upper half.
-fn back_off(retry: Retry, n: u32) -> Duration {
-    let doubled = retry.initial.saturating_mul(1 << n.saturating_sub(1).min(20));
-    doubled.min(retry.max).mul_f64(0.5 + 0.5 * fastrand::f64())
 }

@@ -12,9 +12,9 @@ use bytestring::ByteString;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
-use super::chain::{Call, Chain, Fate, Piece, Root, State};
+use super::chain::{Call, Chain, Entry, Fate, Piece, Root, State};
 use crate::core::delivery::Reason;
-use crate::core::envelope::Envelope;
+use crate::core::envelope::{Envelope, Seq};
 use crate::core::filter::FilterSpec;
 
 /// The events of one order key.
@@ -44,6 +44,8 @@ pub(super) struct Stage {
     paused: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Pieces of the batch under way.
     under_way: usize,
+    /// What filters are to hear with the next batch.
+    settled: Vec<Settled>,
     /// Retries that filters asked for, since they were last counted.
     retried: u64,
 }
@@ -52,8 +54,17 @@ pub(super) struct Stage {
 #[derive(Debug)]
 pub(super) struct Batch {
     chain: Arc<Chain>,
+    settled: Vec<Settled>,
     pieces: Vec<Piece>,
     now: Instant,
+}
+
+/// What became of a record that was in a chain.
+#[derive(Debug)]
+struct Settled {
+    chain: Arc<Chain>,
+    seq: Seq,
+    taken: bool,
 }
 
 /// What the worker is to do, in this order.
@@ -70,6 +81,9 @@ pub(super) enum Step {
 impl Batch {
     /// Takes it through its filters; on a filter thread.
     pub(super) fn run(self, route: &str) -> Vec<Piece> {
+        for Settled { chain, seq, taken } in self.settled {
+            chain.settled(seq, taken);
+        }
         self.chain.run(self.pieces, Call { route, now: self.now })
     }
 }
@@ -82,22 +96,26 @@ impl Stage {
         }
     }
 
-    /// Takes in a task's envelope, behind all others of its order key.
-    pub(super) fn enter(
-        &mut self,
-        task: usize,
-        envelope: Arc<Envelope>,
-        since: Instant,
-        max_attempts: u32,
-    ) {
+    /// Takes in a record's envelope, behind all others of its order key.
+    pub(super) fn enter(&mut self, entry: Entry, envelope: Arc<Envelope>) {
         let key = envelope.order_key();
-        let root = Root::new(task, key, Arc::clone(&self.chain), since, max_attempts);
+        let root = Root::new(entry, key, Arc::clone(&self.chain));
         let lane = self.lanes.entry(key).or_default();
         lane.pieces.push_back(Piece::new(Arc::new(root), envelope));
         if lane.place == Place::Nowhere {
             lane.place = Place::Ready;
             self.ready.push_back(key);
         }
+    }
+
+    /// The chain that records enter, where one of its filters wants to hear what becomes of them.
+    pub(super) fn listener(&self) -> Option<Arc<Chain>> {
+        self.chain.wants_settled().then(|| Arc::clone(&self.chain))
+    }
+
+    /// Lets the filters of a chain hear, with the next batch, what became of a record.
+    pub(super) fn settled(&mut self, chain: Arc<Chain>, seq: Seq, taken: bool) {
+        self.settled.push(Settled { chain, seq, taken });
     }
 
     /// Pieces of the batch under way.
@@ -149,7 +167,7 @@ impl Stage {
         others.into_iter().rev().for_each(|key| self.ready.push_front(key));
         self.under_way = pieces.len();
         let chain = chain.filter(|_| !pieces.is_empty())?;
-        Some(Batch { chain, pieces, now })
+        Some(Batch { chain, settled: std::mem::take(&mut self.settled), pieces, now })
     }
 
     /// Takes back the pieces of the batch under way, and gives what is to be done now.
@@ -175,7 +193,7 @@ impl Stage {
     fn settle(&mut self, key: u64, now: Instant, steps: &mut Vec<Step>) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         while let Some(done) = lane.pieces.pop_front_if(|piece| piece.is_done()) {
-            let task = done.root.task;
+            let task = done.root.entry.task;
             match done.state {
                 State::Done(Fate::Sent(output)) => steps.push(Step::Send(task, done.envelope, output)),
                 State::Done(Fate::Rejected(reason, attempts)) => {
