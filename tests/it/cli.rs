@@ -255,6 +255,17 @@ fn explain_tells_each_routes_clause_or_sinks() {
     let piped = ["explain", "-", "-c", "config/fan-out.yaml", "--topic", "events/x", "--from", "ingest"];
     let event = r#"{"specversion": "1.0", "id": "1", "source": "s", "type": "x"}"#;
     insta::assert_snapshot!("explain_fan_out", text_of(run_with(&piped, event), &piped));
+    let filtered = [
+        "explain",
+        "config/events/alert.json",
+        "-c",
+        "config/filters.yaml",
+        "--topic",
+        "alerts/raw",
+        "--from",
+        "web",
+    ];
+    insta::assert_snapshot!("explain_filters", good(&filtered));
     let (code, error) = bad(&["explain", "Cargo.toml", "-c", "config/minimal.yaml"]);
     assert_eq!(code, 1, "{error}");
 }
@@ -280,6 +291,7 @@ fn a_configurations_own_tests_tell_what_differs() {
          - {name: wrong type, route: r, input: {event: {specversion: \"1.0\", id: \"1\", source: s, type: u}}, expect: [{bus: y/red}]}\n  \
          - {name: no file, route: r, input: {file: none.json}, expect: []}\n",
     );
+    assert!(good(&["test", "-c", "config/filters.yaml"]).starts_with("ok      an alert is summed up"));
     insta::assert_snapshot!("test_report", shown(&run(&["test", "-c", &path]), &directory));
     assert_eq!(good(&["test", "-c", &path, "--only", "goes"]), "ok      goes\n");
     let (code, error) = bad(&["test", "-c", &path, "--only", "nothing"]);
@@ -288,6 +300,7 @@ fn a_configurations_own_tests_tell_what_differs() {
 
 #[test]
 fn a_graph_shows_connectors_routes_and_the_bus() {
+    insta::assert_snapshot!("graph_filters", good(&["graph", "-c", "config/filters.yaml"]));
     insta::assert_snapshot!("graph_mermaid", good(&["graph", "-c", "config/fan-out.yaml"]));
     insta::assert_snapshot!("graph_dot", good(&["graph", "-c", "config/fan-out.yaml", "--format", "dot"]));
 }

@@ -273,6 +273,62 @@ async fn a_reload_under_load_loses_nothing_and_does_nothing_twice() {
     assert!(old > 0 && new > 0);
 }
 
+/// The only filter of `filters:` as a file has it.
+fn native(yaml: &str) -> FilterSpec {
+    let section = meshbus::config::Section::from_yaml("f.yaml", yaml).expect(yaml);
+    let (name, settings) = section.entries().swap_remove(0);
+    let kind = meshbus::filter::KINDS.iter().find(|kind| kind.name() == name).expect("a kind");
+    FilterSpec { fingerprint: yaml.into(), factory: kind.read(&settings).expect(yaml) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repetition_is_acknowledged_no_sooner_than_the_first() {
+    let world = World::new();
+    let mailbox = Arc::new(Mailbox::default());
+    world.start(route("r", "a/#", vec![native("dedupe: {}")], vec![to("s", &mailbox, None)]));
+    let mut deliveries = Deliveries(Arc::clone(&mailbox));
+    let mut next = async || {
+        let mut batch = Vec::new();
+        timeout(Duration::from_secs(30), deliveries.recv(&mut batch, 1)).await.expect("in time");
+        batch.remove(0)
+    };
+    let receipts = world.bus.publish(vec![event("a/1", 1), event("a/2", 1)]).await;
+    let first = next().await;
+    // Long enough for the repetition to have been looked at more than once.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(receipts.iter().all(|receipt| receipt.try_delivered().is_none()), "both wait");
+    first.answer(Outcome::Delivered);
+    assert_eq!(fates(&receipts).await, [Outcome::Delivered, Outcome::Filtered]);
+    let receipts = world.bus.publish(vec![event("a/1", 2), event("a/2", 2)]).await;
+    for _ in 0..3 {
+        next().await.answer(Outcome::Rejected("no".into()));
+    }
+    next().await.answer(Outcome::Delivered);
+    assert_eq!(fates(&receipts).await, [Outcome::Rejected("no".into()), Outcome::Delivered]);
+    assert_eq!(world.stats("r").by_filter.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delay_holds_each_event_as_long_whatever_is_before_it() {
+    let world = World::new();
+    let mailbox = Arc::new(Mailbox::default());
+    let (taken, _sink) = sink(&mailbox);
+    world.start(route("r", "a", vec![native("delay: 150ms")], vec![to("s", &mailbox, None)]));
+    let start = tokio::time::Instant::now();
+    let mut receipts = Vec::new();
+    for n in 0..20 {
+        receipts.extend(world.bus.publish(vec![event("a", n)]).await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let published = start.elapsed();
+    assert!(fates(&receipts).await.iter().all(|fate| *fate == Outcome::Delivered));
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(150) && took < published + Duration::from_secs(2), "{took:?}");
+    assert_eq!(ids(&taken), (0..20).map(|n: i32| n.to_string()).collect::<Vec<_>>());
+    let stats = world.stats("r");
+    assert_eq!((stats.retried.get(), stats.dead.get()), (0, 0), "being held is no failure");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
