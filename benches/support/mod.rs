@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, DirEntry};
 use std::process::ExitCode;
+
+use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) mod process;
 
@@ -72,42 +73,21 @@ impl Args {
     }
 }
 
-/// The CPU time of all threads that a process has, to the nanosecond.
-///
-/// The scheduler's own account, which needs no `unsafe`. One reading takes about a microsecond a thread.
-#[derive(Debug)]
-pub(crate) struct Clock(Vec<File>);
-
-impl Clock {
-    /// A clock of the threads there are now in this process, on whichever of them it is read.
-    pub(crate) fn new() -> Self {
-        Self::of(std::process::id())
-    }
-
-    fn of(pid: u32) -> Self {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        Self(tasks.filter_map(|task| File::open(task.path().join("schedstat")).ok()).collect())
-    }
-
-    /// What they have used, the thread that asks up to now, the others up to the last tick if they run.
-    pub(crate) fn nanos(&self) -> f64 {
-        // Giving the processor up for a moment brings the account of this thread up to date.
-        std::thread::yield_now();
-        let read = |file: &File| {
-            let mut text = [0; 64];
-            let n = file.read_at(&mut text, 0).ok()?;
-            let first = std::str::from_utf8(text.get(..n)?).ok()?.split(' ').next()?;
-            first.parse::<u64>().ok()
-        };
-        self.0.iter().filter_map(read).sum::<u64>() as f64
-    }
+/// CPU nanoseconds that all threads of this process have used, up to now.
+pub(crate) fn cpu() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-/// CPU nanoseconds of all threads of another process; `None` when there is none. Threads that have ended are
+/// CPU nanoseconds of all threads of another process, of those that run up to the last tick; `None` when there is none. Threads that have ended are
 /// not in it: the programs measured here keep theirs.
 pub(crate) fn cpu_of(pid: u32) -> Option<f64> {
-    let clock = Clock::of(pid);
-    (!clock.0.is_empty()).then(|| clock.nanos())
+    let read = |task: DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    Some(tasks.flatten().filter_map(read).sum::<u64>() as f64)
 }
 
 /// Resident memory of a process in KiB: now and at its peak.
