@@ -143,7 +143,7 @@ impl App {
             changed += 1;
             let spec = self.route_spec(wanted);
             if let Some(worker) = self.0.router.set(spec) {
-                drop(task::spawn(format!("route {}", wanted.name), worker.run()));
+                drop(task::spawn("routes", worker.run()));
             }
         }
         for (name, ..) in self.0.router.routes() {

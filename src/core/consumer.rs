@@ -1,7 +1,8 @@
-//! Consumers: the queues between the bus and those who take records from it.
+//! Consumers: those who take records from the bus, and the queues of subscriptions.
 //!
 //! A batch is one allocation that all who match share; putting it on a queue is a reference count and a
-//! push. What comes record by record is put together again when it is taken. A route's queue is bounded by the log, whose records it refers to; a subscription's by its limit.
+//! push. What comes record by record is put together again when it is taken. A subscription's queue is bounded
+//! by its limit; what routes take goes to the inbox of their worker, bounded by the log whose records it is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use bytestring::ByteString;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::delivery::Outcome;
 use super::record::{Record, Records};
+use super::route::{Inbox, Parcel, Seat};
 use super::selector::TopicFilter;
 
 /// Most records that came one by one and are taken as one batch.
@@ -52,10 +53,13 @@ pub(crate) enum Role {
         from: Vec<Source>,
         /// Whether the log must keep what this route has not answered.
         blocks: bool,
+        /// Its worker, and its number there.
+        inbox: Arc<Inbox>,
+        seat: Seat,
     },
 }
 
-/// A queue of shared batches and who reads it.
+/// Who takes records, and the queue of a subscription.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     pub(crate) id: u64,
@@ -102,6 +106,12 @@ impl Consumer {
     /// Puts records on the queue; called under the bus's lock, so they come in order. `full` counts the
     /// blocking subscriptions that are over their limit.
     pub(crate) fn push(&self, entry: Entry, full: &AtomicUsize) {
+        let (max, overflow) = match &self.role {
+            Role::Subscription { max, overflow } => (*max, *overflow),
+            Role::Route { inbox, seat, blocks, .. } => {
+                return inbox.push(std::iter::once(Parcel { seat: *seat, entry, held: *blocks }));
+            }
+        };
         let mut queue = self.queue.lock();
         if queue.closed {
             return;
@@ -110,9 +120,7 @@ impl Consumer {
         let wake = !queue.is_readable();
         queue.len += entry.records().len();
         queue.entries.push_back(entry);
-        if let Role::Subscription { max, overflow } = self.role
-            && queue.len > max
-        {
+        if queue.len > max {
             queue.overflow(max, overflow, full);
         }
         drop(queue);
@@ -122,7 +130,7 @@ impl Consumer {
     }
 
     /// What is there now.
-    pub(crate) fn try_take(&self, full: &AtomicUsize, room: &Notify) -> Option<Taken> {
+    fn try_take(&self, full: &AtomicUsize, room: &Notify) -> Option<Taken> {
         let mut queue = self.queue.lock();
         if std::mem::take(&mut queue.stale) {
             return Some(Taken::Stale);
@@ -155,26 +163,13 @@ impl Consumer {
         }
     }
 
-    /// Waits until there may be something to take.
-    pub(crate) async fn arrived(&self) {
-        let arrived = self.arrived.notified();
-        if !self.queue.lock().is_readable() {
-            arrived.await;
-        }
-    }
-
-    /// Records that wait.
-    pub(crate) fn len(&self) -> usize {
-        self.queue.lock().len
-    }
-
     /// Takes nothing more in. What waits can still be taken.
     pub(crate) fn close(&self) {
         self.queue.lock().closed = true;
         self.arrived.notify_one();
     }
 
-    /// Ends it: a route's unanswered records are undelivered, a blocking subscription blocks no more.
+    /// Ends a subscription: what waits is dropped, and where it blocks it blocks no more.
     pub(crate) fn abandon(&self, full: &AtomicUsize, room: &Notify) {
         let mut queue = self.queue.lock();
         queue.closed = true;
@@ -184,14 +179,7 @@ impl Consumer {
         let entries = std::mem::take(&mut queue.entries);
         queue.len = 0;
         drop(queue);
-        if let Role::Route { blocks, .. } = self.role {
-            for record in entries.iter().flat_map(Entry::records) {
-                if blocks {
-                    record.holds.fetch_sub(1, Ordering::AcqRel);
-                }
-                record.receipt.answer(Outcome::Undelivered("the route ended".into()));
-            }
-        }
+        drop(entries);
         room.notify_waiters();
     }
 }
@@ -259,7 +247,7 @@ impl Queue {
 }
 
 impl Entry {
-    fn records(&self) -> &[Arc<Record>] {
+    pub(crate) fn records(&self) -> &[Arc<Record>] {
         match self {
             Self::Batch(records) => records,
             Self::One(record) => std::slice::from_ref(record),

@@ -10,6 +10,7 @@ use super::bus::{Inner, Shared};
 use super::consumer::{Consumer, Entry, Role};
 use super::publish::Origin;
 use super::record::{Record, Records};
+use super::route::{Inbox, Parcel, Seat, WORKERS_MAX};
 use super::topic::Topic;
 
 /// Sets of takers that are remembered; then all are found anew.
@@ -43,21 +44,23 @@ pub(crate) struct Sets {
     found: Vec<(u64, u32)>,
 }
 
-/// What each consumer is to be handed, while a publication brings records for different ones. Empty between
-/// publications.
+/// What each is to be handed, while a publication brings records for different ones. Empty between publications.
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
-    /// By the consumer's number.
+    /// For subscriptions, by the consumer's number.
     records: Vec<Vec<Arc<Record>>>,
     consumers: Vec<Arc<Consumer>>,
+    /// For routes, by their worker; there are few.
+    parcels: Vec<(Arc<Inbox>, Vec<Parcel>)>,
 }
 
 impl Inner {
-    /// Who takes a topic, from the cache or the trie.
-    pub(crate) fn matched(&mut self, topic: &Topic) -> Arc<Matched> {
+    /// Who takes a topic, from the cache or the trie; `None` when the same do as took the `last`.
+    fn matched(&mut self, topic: &Topic, last: Option<&Arc<Matched>>) -> Option<Arc<Matched>> {
         let epoch = self.trie.epoch() + self.everything.1;
+        let other = |matched: &Arc<Matched>| !last.is_some_and(|last| Arc::ptr_eq(last, matched));
         if let Some(matched) = self.cache.get(topic, epoch) {
-            return Arc::clone(matched);
+            return other(matched).then(|| Arc::clone(matched));
         }
         if self.sets.epoch != epoch || self.sets.by_filters.len() >= SETS_MAX {
             self.sets.by_filters.clear();
@@ -79,7 +82,7 @@ impl Inner {
         });
         self.sets.found = found;
         self.cache.put(topic, epoch, Arc::clone(&matched));
-        matched
+        other(&matched).then_some(matched)
     }
 
     /// The consumers behind filters that match, in order.
@@ -131,11 +134,11 @@ impl<'a> Run<'a> {
         Self { origin, shared, records: Vec::with_capacity(most), matched: None, staged: false }
     }
 
-    pub(crate) fn push(&mut self, record: Arc<Record>, matched: Arc<Matched>, inner: &mut Inner) {
-        if self.matched.as_ref().is_some_and(|last| !Arc::ptr_eq(last, &matched)) {
+    pub(crate) fn push(&mut self, record: Arc<Record>, inner: &mut Inner) {
+        if let Some(matched) = inner.matched(&record.envelope.topic, self.matched.as_ref()) {
             self.stage(&mut inner.staged);
+            self.matched = Some(matched);
         }
-        self.matched = Some(matched);
         self.records.push(record);
     }
 
@@ -210,6 +213,9 @@ impl<'a> Run<'a> {
 
 impl Staged {
     fn add(&mut self, consumer: &Arc<Consumer>, records: &[Arc<Record>]) {
+        if let Role::Route { inbox, seat, blocks, .. } = &consumer.role {
+            return self.add_parcels(inbox, *seat, *blocks, records);
+        }
         let number = consumer.id as usize;
         if self.records.len() <= number {
             self.records.resize_with(number + 1, Vec::new);
@@ -221,7 +227,22 @@ impl Staged {
         waiting.extend_from_slice(records);
     }
 
+    fn add_parcels(&mut self, inbox: &Arc<Inbox>, seat: Seat, held: bool, records: &[Arc<Record>]) {
+        let parcels =
+            records.iter().map(|record| Parcel { seat, entry: Entry::One(Arc::clone(record)), held });
+        match self.parcels.iter_mut().find(|(have, _)| Arc::ptr_eq(have, inbox)) {
+            Some((_, waiting)) => waiting.extend(parcels),
+            None => self.parcels.push((Arc::clone(inbox), parcels.collect())),
+        }
+    }
+
     fn hand_on(&mut self, full: &AtomicUsize) {
+        for (inbox, parcels) in &mut self.parcels {
+            inbox.push(parcels.drain(..));
+        }
+        if self.parcels.len() > WORKERS_MAX {
+            self.parcels.clear();
+        }
         for consumer in self.consumers.drain(..) {
             let Some(waiting) = self.records.get_mut(consumer.id as usize) else { continue };
             let entry = match (waiting.len(), waiting.pop()) {

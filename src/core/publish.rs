@@ -199,8 +199,7 @@ impl Bus {
             let Some(receipt) = pending.receipts.get_mut(pending.at) else { break };
             pending.at += 1;
             if let Some(record) = inner.apply(draft, origin, receipt, at) {
-                let matched = inner.matched(&record.envelope.topic);
-                run.push(record, matched, &mut inner);
+                run.push(record, &mut inner);
             }
         }
         run.finish(&mut inner);

@@ -42,6 +42,11 @@ impl Record {
         self.envelope.change != Change::Occurred
     }
 
+    /// One of the routes for which the log keeps it does no longer need that.
+    pub(crate) fn let_go(&self) {
+        self.holds.fetch_sub(1, Ordering::AcqRel);
+    }
+
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }

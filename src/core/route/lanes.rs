@@ -1,6 +1,6 @@
 //! Lanes: what keeps the order of a key across retries while other keys go on.
 //!
-//! A lane is one order key at one sink. It lets one job be under way at a time, or any number where the
+//! A lane is one order key of one route at one sink. It lets one job be under way at a time, or any number where the
 //! sink keeps order itself. When a job fails the lane waits for those under way, puts what failed back in
 //! order at its head, pauses, and goes on; what was sent behind a failure and not begun is called back.
 //! Pure: time is passed in, sending is the caller's.
@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tokio::time::Instant;
+
+use super::inbox::Seat;
 
 /// A job's number in the worker's table.
 pub(super) type JobId = usize;
@@ -25,12 +28,14 @@ const SPARE_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 struct Lane {
+    seat: Seat,
     waiting: Waiting,
     failed: Vec<(u64, JobId)>,
     under_way: usize,
     pipelined: bool,
-    /// In `ready`, or paused: not to be put into `ready` again.
+    /// In `ready`, stalled or paused: not to be put into `ready` again.
     queued: bool,
+    paused: bool,
     pause: Duration,
     /// Shared by the jobs under way of a pipelined lane.
     recall: Option<Recall>,
@@ -43,34 +48,46 @@ struct Waiting {
     more: VecDeque<(u64, JobId)>,
 }
 
-/// All lanes of a route.
+/// All lanes of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     by_key: HashMap<u64, Lane>,
     /// Lanes that may send, in the order in which they became able to.
     ready: VecDeque<u64>,
+    /// Lanes that could send, of routes that have as much under way as they may.
+    stalled: HashMap<Seat, VecDeque<u64>>,
     paused: BinaryHeap<Reverse<(Instant, u64)>>,
     spare: Vec<Recall>,
 }
 
 impl Lanes {
     /// Adds a job at the end of its lane. `order` rises with the records.
-    pub(super) fn push(&mut self, lane_id: u64, order: u64, job: JobId, pipelined: bool) {
+    pub(super) fn push(&mut self, lane_id: u64, seat: Seat, order: u64, job: JobId, pipelined: bool) {
         let lane = self.by_key.entry(lane_id).or_default();
+        lane.seat = seat;
         // Two targets of one connector may share a lane; the stricter one rules it.
         lane.pipelined = pipelined && (lane.pipelined || lane.is_empty());
         lane.waiting.push_back((order, job));
         Self::enqueue(&mut self.ready, lane_id, lane);
     }
 
-    /// The next job that may be sent, and for a pipelined lane how it is called back.
-    pub(super) fn pop(&mut self) -> Option<(JobId, Option<Recall>)> {
+    /// The next job that may be sent, and for a pipelined lane how it is called back. Lanes of routes that may
+    /// not send now wait until they [resume](Self::resume).
+    pub(super) fn pop(&mut self, may_send: impl Fn(Seat) -> bool) -> Option<(JobId, Option<Recall>)> {
         loop {
             let lane_id = self.ready.pop_front()?;
             let Some(lane) = self.by_key.get_mut(&lane_id) else { continue };
+            if lane.paused {
+                continue;
+            }
             lane.queued = false;
-            if !lane.failed.is_empty() {
+            if !lane.failed.is_empty() || lane.waiting.is_empty() {
                 // It failed after it was found ready: it goes on when all that is under way is back.
+                continue;
+            }
+            if !may_send(lane.seat) {
+                lane.queued = true;
+                self.stalled.entry(lane.seat).or_default().push_back(lane_id);
                 continue;
             }
             let Some((_, job)) = lane.waiting.pop_front() else { continue };
@@ -82,6 +99,31 @@ impl Lanes {
             Self::enqueue(&mut self.ready, lane_id, lane);
             return Some((job, recall));
         }
+    }
+
+    /// A route may send one more: a lane of its goes on.
+    pub(super) fn resume(&mut self, seat: Seat) {
+        // Nearly always none is stalled, and that is seen without hashing.
+        if self.stalled.is_empty() {
+            return;
+        }
+        let Entry::Occupied(mut lanes) = self.stalled.entry(seat) else { return };
+        // One that has failed meanwhile goes on when its pause is over.
+        let paused = |lane_id: &u64| self.by_key.get(lane_id).is_none_or(|lane| lane.paused);
+        while let Some(lane_id) = lanes.get_mut().pop_front() {
+            if !paused(&lane_id) {
+                self.ready.push_back(lane_id);
+                break;
+            }
+        }
+        if lanes.get().is_empty() {
+            lanes.remove();
+        }
+    }
+
+    /// A route may send more than before: all its lanes go on.
+    pub(super) fn resume_all(&mut self, seat: Seat) {
+        self.ready.extend(self.stalled.remove(&seat).into_iter().flatten());
     }
 
     /// A job that was under way is done.
@@ -108,7 +150,7 @@ impl Lanes {
             }
             self.paused.pop();
             if let Some(lane) = self.by_key.get_mut(&lane_id) {
-                lane.queued = false;
+                (lane.queued, lane.paused) = (false, false);
                 Self::enqueue(&mut self.ready, lane_id, lane);
             }
         }
@@ -122,7 +164,7 @@ impl Lanes {
             for job in lane.failed.drain(..).rev() {
                 lane.waiting.push_front(job);
             }
-            lane.queued = true;
+            (lane.queued, lane.paused) = (true, true);
             lane.recall = None;
             self.paused.push(Reverse((now + std::mem::take(&mut lane.pause), lane_id)));
         } else if lane.is_empty() {
@@ -191,14 +233,14 @@ mod tests {
         ) {
             let mut lanes = Lanes::default();
             for (order, (lane, _)) in jobs.iter().enumerate() {
-                lanes.push(*lane, order as u64, order, false);
+                lanes.push(*lane, 0, order as u64, order, false);
             }
             let mut now = Instant::now();
             let mut failures = failures.into_iter();
             let mut done: Vec<(u64, JobId)> = Vec::new();
             for _ in 0..1000 {
                 lanes.wake(now);
-                while let Some((job, _)) = lanes.pop() {
+                while let Some((job, _)) = lanes.pop(|_| true) {
                     let lane = jobs[job].0;
                     if failures.next() == Some(true) {
                         lanes.failed(lane, job as u64, job, Duration::from_millis(10), now);
@@ -223,17 +265,17 @@ mod tests {
         let now = Instant::now();
         let mut lanes = Lanes::default();
         for job in 0..4 {
-            lanes.push(7, job as u64, job, true);
+            lanes.push(7, 0, job as u64, job, true);
         }
-        let sent: Vec<_> = (0..3).filter_map(|_| lanes.pop().map(|(job, _)| job)).collect();
+        let sent: Vec<_> = (0..3).filter_map(|_| lanes.pop(|_| true).map(|(job, _)| job)).collect();
         assert_eq!(sent, [0, 1, 2]);
         lanes.failed(7, 1, 1, Duration::from_millis(5), now);
-        assert!(lanes.pop().is_none(), "a failure holds the lane");
+        assert!(lanes.pop(|_| true).is_none(), "a failure holds the lane");
         lanes.failed(7, 2, 2, Duration::from_millis(1), now);
         lanes.done(7, now);
         assert_eq!(lanes.wake(now), Some(now + Duration::from_millis(5)));
         lanes.wake(now + Duration::from_millis(5));
-        let again: Vec<_> = std::iter::from_fn(|| lanes.pop().map(|(job, _)| job)).collect();
+        let again: Vec<_> = std::iter::from_fn(|| lanes.pop(|_| true).map(|(job, _)| job)).collect();
         assert_eq!(again, [1, 2, 3]);
     }
 }

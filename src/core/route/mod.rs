@@ -6,6 +6,7 @@
 
 mod chain;
 mod explain;
+mod inbox;
 mod lanes;
 mod sink;
 mod stage;
@@ -15,26 +16,30 @@ mod threads;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::bus::Bus;
 use super::consumer::{Consumer, Role, Source};
-use super::delivery::{Answers, Guarantee, Mailbox, Outcome, Target};
+use super::delivery::{Guarantee, Mailbox, Target};
 use super::selector::{Predicate, TopicFilter};
 use super::stats::RouteStats;
 use super::template::Template;
 use crate::core::filter::FilterSpec;
+use inbox::News;
 use threads::FilterThreads;
 
 pub use explain::{Explanation, FilterExplanation, SinkExplanation};
+pub(crate) use inbox::{Inbox, Parcel, Seat};
 pub use worker::Worker;
+
+/// Most workers, however many processors there are.
+pub(crate) const WORKERS_MAX: usize = 16;
 
 /// When the log is full and this route has not answered its oldest record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,8 +141,14 @@ impl RouteSpec {
         self.sources().into_iter().map(|source| source.topic).collect()
     }
 
-    fn role(&self, route: u64) -> Role {
-        Role::Route { route, from: self.sources(), blocks: self.when_full == WhenFull::Block }
+    fn role(&self, route: &Shared) -> Role {
+        Role::Route {
+            route: route.id,
+            from: self.sources(),
+            blocks: self.when_full == WhenFull::Block,
+            inbox: Arc::clone(&route.inbox),
+            seat: route.seat,
+        }
     }
 
     /// The sink of its `to` entry of that index; its dead letter for `None`.
@@ -162,164 +173,138 @@ impl RouteSpec {
     }
 }
 
-/// A running route, as the router and the worker share it.
+/// A running route, as the router and its worker share it.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) id: u64,
-    pub(crate) bus: Bus,
-    pub(crate) spec: ArcSwap<RouteSpec>,
-    pub(crate) stats: Arc<RouteStats>,
-    pub(crate) answered: Arc<Answered>,
-    /// What the filters have done and the worker has not looked at yet.
-    filtered: Mutex<Option<Vec<chain::Piece>>>,
+    id: u64,
+    /// Its worker, and its number there.
+    inbox: Arc<Inbox>,
+    seat: Seat,
+    spec: ArcSwap<RouteSpec>,
+    stats: Arc<RouteStats>,
     threads: Arc<FilterThreads>,
-    control: Mutex<Control>,
-    /// No record waits and no delivery is under way.
-    idle: AtomicBool,
+    /// `None` when it is removed.
+    attached: Mutex<Option<Attached>>,
 }
 
-#[derive(Debug, Default)]
-struct Control {
-    /// Queues the worker has not picked up, in order.
-    inputs: Vec<Arc<Consumer>>,
-    /// The queue that is attached now, and its filters.
-    attached: Option<(Arc<Consumer>, Vec<Option<TopicFilter>>)>,
-}
-
-/// The answers a worker has not looked at yet.
-#[derive(Debug, Default)]
-pub(crate) struct Answered {
-    answers: Mutex<Vec<(u64, Outcome)>>,
-    pub(crate) arrived: Notify,
-}
-
-impl Answers for Answered {
-    fn answer(&self, ticket: u64, outcome: Outcome) {
-        let mut answers = self.answers.lock();
-        answers.push((ticket, outcome));
-        // The worker takes all there are at once: only the first needs to wake it.
-        let first = answers.len() == 1;
-        drop(answers);
-        if first {
-            self.arrived.notify_one();
-        }
-    }
-}
-
-impl Answered {
-    fn take(&self, into: &mut Vec<(u64, Outcome)>) {
-        std::mem::swap(&mut *self.answers.lock(), into);
-    }
-}
+/// What stands for a route at the bus, and its filters.
+type Attached = (Arc<Consumer>, Vec<Option<TopicFilter>>);
 
 /// The routes of a bus.
 #[derive(Debug)]
 pub struct Router {
     bus: Bus,
-    routes: Mutex<HashMap<ByteString, Arc<Shared>>>,
-    next: AtomicU64,
+    routes: Mutex<Routes>,
     threads: Arc<FilterThreads>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    by_name: HashMap<ByteString, Arc<Shared>>,
+    /// Of the workers there are.
+    inboxes: Vec<Arc<Inbox>>,
+    /// Routes made so far.
+    made: u64,
 }
 
 impl Router {
     /// No routes yet.
     pub fn new(bus: Bus) -> Self {
-        Self {
-            bus,
-            routes: Mutex::default(),
-            next: AtomicU64::new(1),
-            threads: Arc::new(FilterThreads::new()),
-        }
+        Self { bus, routes: Mutex::default(), threads: Arc::new(FilterThreads::new()) }
     }
 
     /// Adds a route, or gives a running one a new specification.
     ///
-    /// A new route begins with what comes next and returns its worker, which the caller runs. A running one
-    /// keeps its cursor and what is under way: nothing is missed or taken twice by the change.
+    /// A new route begins with what comes next. The routes share as many workers as there are processors; where
+    /// a new route begins one more, it is returned, and the caller runs it. A running route keeps its cursor and
+    /// what is under way: nothing is missed or taken twice by the change.
     pub fn set(&self, spec: RouteSpec) -> Option<Worker> {
         let mut routes = self.routes.lock();
-        if let Some(route) = routes.get(&spec.name) {
-            route.replace(spec);
+        if let Some(route) = routes.by_name.get(&spec.name) {
+            route.replace(&self.bus, spec);
             return None;
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (inbox, seat, worker) = routes.seat(&self.bus);
+        routes.made += 1;
         let filters = spec.filters();
-        let (consumer, ()) = self.bus.attach(spec.role(id), &filters, |_| ());
-        let name = spec.name.clone();
+        let spec = Arc::new(spec);
         let route = Arc::new(Shared {
-            id,
-            bus: self.bus.clone(),
-            spec: ArcSwap::from_pointee(spec),
+            id: routes.made,
+            inbox,
+            seat,
+            spec: ArcSwap::new(Arc::clone(&spec)),
             stats: Arc::default(),
-            answered: Arc::default(),
-            filtered: Mutex::default(),
             threads: Arc::clone(&self.threads),
-            control: Mutex::new(Control {
-                inputs: vec![Arc::clone(&consumer)],
-                attached: Some((consumer, filters)),
-            }),
-            idle: AtomicBool::new(true),
+            attached: Mutex::default(),
         });
-        routes.insert(name, Arc::clone(&route));
-        Some(Worker::new(route))
+        // Before its first record.
+        route.inbox.tell(News::Added(seat, Arc::clone(&route)));
+        let (consumer, ()) = self.bus.attach(spec.role(&route), &filters, |_| ());
+        *route.attached.lock() = Some((consumer, filters));
+        routes.by_name.insert(spec.name.clone(), route);
+        worker
     }
 
-    /// Removes a route: it takes nothing more, finishes what it has and then its worker ends.
+    /// Removes a route: it takes nothing more and finishes what it has. A worker ends with its last route.
     pub fn remove(&self, name: &str) {
-        if let Some(route) = self.routes.lock().remove(name) {
-            let attached = route.control.lock().attached.take();
-            if let Some((consumer, filters)) = attached {
-                self.bus.detach(&consumer, &filters);
-            }
-            route.answered.arrived.notify_one();
+        let Some(route) = self.routes.lock().by_name.remove(name) else { return };
+        if let Some((consumer, filters)) = route.attached.lock().take() {
+            self.bus.detach(&consumer, &filters);
         }
+        route.inbox.tell(News::Removed(route.seat));
     }
 
     /// Name, specification and counters of every route, by name.
     pub fn routes(&self) -> Vec<(ByteString, Arc<RouteSpec>, Arc<RouteStats>)> {
-        let mut routes: Vec<_> = self
-            .routes
-            .lock()
-            .iter()
+        let routes = self.routes.lock();
+        let listed = routes.by_name.iter();
+        let mut listed: Vec<_> = listed
             .map(|(name, route)| (name.clone(), route.spec.load_full(), Arc::clone(&route.stats)))
             .collect();
-        routes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        routes
+        listed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        listed
     }
 
     /// Whether no route has anything waiting or under way.
     pub fn is_idle(&self) -> bool {
-        self.routes.lock().values().all(|route| {
-            let queued = route.control.lock().attached.as_ref().is_some_and(|(input, _)| input.len() > 0);
-            !queued && route.idle.load(Ordering::Acquire)
-        })
+        self.routes.lock().inboxes.iter().all(|inbox| inbox.is_idle())
+    }
+}
+
+impl Routes {
+    /// A seat for a new route: at a new worker while there are fewer than processors, else at the one with the
+    /// fewest routes.
+    fn seat(&mut self, bus: &Bus) -> (Arc<Inbox>, Seat, Option<Worker>) {
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+        // Those that have ended take no routes.
+        self.inboxes.retain(|inbox| inbox.routes().is_some());
+        if self.inboxes.len() >= workers
+            && let Some(inbox) = self.inboxes.iter().min_by_key(|inbox| inbox.routes())
+            && let Some(seat) = inbox.seat()
+        {
+            return (Arc::clone(inbox), seat, None);
+        }
+        let inbox = Arc::new(Inbox::default());
+        self.inboxes.push(Arc::clone(&inbox));
+        let worker = Worker::new(bus.clone(), Arc::clone(&inbox));
+        (Arc::clone(&inbox), inbox.seat().unwrap_or_default(), Some(worker))
     }
 }
 
 impl Shared {
-    /// Swaps the specification; where `from:` changed, the queue too, under one lock of the bus.
-    fn replace(&self, spec: RouteSpec) {
-        let mut control = self.control.lock();
-        let old = self.spec.load_full();
-        let (role, filters) = (spec.role(self.id), spec.filters());
+    /// Swaps the specification; where `from:` changed, what stands for it at the bus too, under one lock of the
+    /// bus.
+    fn replace(&self, bus: &Bus, spec: RouteSpec) {
+        let mut attached = self.attached.lock();
+        let spec = Arc::new(spec);
+        let old = self.spec.swap(Arc::clone(&spec));
+        // Before the first record that only the new one takes.
+        self.inbox.tell(News::Changed(self.seat, Arc::clone(&spec)));
         let same_queue = old.sources() == spec.sources() && old.when_full == spec.when_full;
-        self.spec.store(Arc::new(spec));
-        if !same_queue && let Some((consumer, old_filters)) = control.attached.take() {
-            let fresh = self.bus.exchange(&consumer, &old_filters, role, &filters);
-            control.inputs.push(Arc::clone(&fresh));
-            control.attached = Some((fresh, filters));
+        if !same_queue && let Some((consumer, old_filters)) = attached.take() {
+            let filters = spec.filters();
+            let fresh = bus.exchange(&consumer, &old_filters, spec.role(self), &filters);
+            *attached = Some((fresh, filters));
         }
-        drop(control);
-        self.answered.arrived.notify_one();
-    }
-
-    /// Whether nothing more can come: the router let go of it.
-    fn is_removed(&self) -> bool {
-        self.control.lock().attached.is_none()
-    }
-
-    /// Queues added since the last call, in order.
-    fn new_inputs(&self) -> Vec<Arc<Consumer>> {
-        std::mem::take(&mut self.control.lock().inputs)
     }
 }

@@ -156,7 +156,12 @@ impl Wire {
             when_full: WhenFull::Block,
             in_flight: 4096,
         };
-        tokio::spawn(self.router.set(spec).expect("a new route").run())
+        let worker = self.router.set(spec);
+        tokio::spawn(async move {
+            if let Some(worker) = worker {
+                worker.run().await;
+            }
+        })
     }
 
     /// Where a test takes the deliveries of a route itself.

@@ -94,7 +94,9 @@ impl World {
     }
 
     fn start(&self, spec: RouteSpec) {
-        drop(tokio::spawn(self.router.set(spec).expect("a new route").run()));
+        if let Some(worker) = self.router.set(spec) {
+            drop(tokio::spawn(worker.run()));
+        }
     }
 
     fn stats(&self, name: &str) -> Arc<meshbus::core::stats::RouteStats> {

@@ -53,8 +53,14 @@ fn route(name: &'static str, topic: &str, to: Vec<To>) -> RouteSpec {
     }
 }
 
+/// Starts a route, and the worker that comes with it, if one does.
 fn start(router: &Router, spec: RouteSpec) -> JoinHandle<()> {
-    tokio::spawn(router.set(spec).expect("a new route").run())
+    let worker = router.set(spec);
+    tokio::spawn(async move {
+        if let Some(worker) = worker {
+            worker.run().await;
+        }
+    })
 }
 
 /// A sink that answers each delivery as `decide` says and notes the ids it took.

@@ -1,5 +1,6 @@
-//! How a worker sends what it takes through its route's filters, and goes on with what comes out.
+//! How a worker sends what it takes through its routes' filters, and goes on with what comes out.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -8,32 +9,39 @@ use tokio::time::Instant;
 use super::{TAKEN_ON, Worker};
 use crate::core::envelope::Envelope;
 use crate::core::filter::BATCH_MAX;
-use crate::core::route::chain::Entry;
+use crate::core::route::chain::{Entry, Piece};
+use crate::core::route::inbox::Seat;
 use crate::core::route::stage::Step;
 
 impl Worker {
     /// Puts a task's envelope behind those of its key that wait for the filters of its specification.
     pub(super) fn enter_stage(&mut self, task: usize, envelope: Arc<Envelope>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
+        let Some(Some(route)) = self.routes.get_mut(entry.seat) else { return };
         // Held until all that the filters make of it has come out.
         entry.open += 1;
-        self.stage.set_filters(&entry.spec.filters);
-        entry.filtered_by = self.stage.listener();
+        let stage = route.stage.get_or_insert_default();
+        stage.set_filters(&entry.spec.filters);
+        entry.filtered_by = stage.listener();
+        let seat = entry.seat;
         let entry = Entry {
             task,
             seq: entry.record.seq,
             since: entry.record.at,
             max_attempts: entry.spec.retry.max_attempts,
         };
-        self.stage.enter(entry, envelope);
+        stage.enter(entry, envelope);
+        self.look_at_stage(seat);
     }
 
-    /// Goes on with what the filters have done.
-    pub(super) fn leave_stage(&mut self) {
-        let Some(pieces) = self.shared.filtered.lock().take() else { return };
+    /// Goes on with what a route's filters have done.
+    pub(super) fn leave_stage(&mut self, seat: Seat, pieces: Vec<Piece>) {
+        let now = self.now;
+        let Some(route) = self.route(seat) else { return };
+        let Some(stage) = &mut route.stage else { return };
         let mut steps = Vec::new();
-        self.stage.returned(pieces, self.now, &mut steps);
-        self.shared.stats.retried.add(self.stage.take_retried());
+        stage.returned(pieces, now, &mut steps);
+        route.shared.stats.retried.add(stage.take_retried());
         for step in steps {
             match step {
                 Step::Send(task, envelope, output) => {
@@ -48,24 +56,57 @@ impl Worker {
                 Step::End(task) => self.end(task),
             }
         }
+        self.touch(seat);
+        self.look_at_stage(seat);
     }
 
-    /// Hands the filters their next batch, and gives when the next pause is over.
-    pub(super) fn filter(&mut self) -> Option<Instant> {
-        let due = self.stage.wake(self.now);
-        // Filters make many events of one: what they have made goes on first.
-        if self.jobs.len() < self.spec.in_flight.saturating_mul(TAKEN_ON) {
-            let limit = BATCH_MAX.min(self.spec.in_flight);
-            if let Some(batch) = self.stage.next_batch(limit, self.now) {
-                let (shared, route) = (Arc::clone(&self.shared), self.spec.name.clone());
-                self.shared.threads.run(Box::new(move || {
-                    let pieces = batch.run(&route);
-                    *shared.filtered.lock() = Some(pieces);
-                    shared.answered.arrived.notify_one();
-                }));
-            }
+    /// Notes a route whose filters may have something to do.
+    pub(super) fn look_at_stage(&mut self, seat: Seat) {
+        if let Some(Some(route)) = self.routes.get_mut(seat)
+            && route.stage.is_some()
+            && !std::mem::replace(&mut route.to_filter, true)
+        {
+            self.to_filter.push_back(seat);
         }
-        due
+    }
+
+    /// Hands filters their next batches, and gives when the next pause is over.
+    pub(super) fn filter(&mut self) -> Option<Instant> {
+        while let Some(Reverse((due, seat))) = self.pauses.peek().copied() {
+            if due > self.now {
+                break;
+            }
+            self.pauses.pop();
+            self.look_at_stage(seat);
+        }
+        while let Some(seat) = self.to_filter.pop_front() {
+            self.start_batch(seat);
+        }
+        self.pauses.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Hands a route's filters their next batch.
+    fn start_batch(&mut self, seat: Seat) {
+        let now = self.now;
+        let Some(Some(route)) = self.routes.get_mut(seat) else { return };
+        route.to_filter = false;
+        let Some(stage) = &mut route.stage else { return };
+        if let Some(due) = stage.wake(now)
+            && route.due.is_none_or(|known| due < known || known <= now)
+        {
+            route.due = Some(due);
+            self.pauses.push(Reverse((due, seat)));
+        }
+        // Filters make many events of one: what they have made goes on first.
+        if route.jobs >= route.spec.in_flight.saturating_mul(TAKEN_ON) {
+            return;
+        }
+        let limit = BATCH_MAX.min(route.spec.in_flight);
+        if let Some(batch) = stage.next_batch(limit, now) {
+            let (inbox, name) = (Arc::clone(&self.inbox), route.spec.name.clone());
+            route.shared.threads.run(Box::new(move || inbox.filtered(seat, batch.run(&name))));
+            self.touch(seat);
+        }
     }
 
     /// Makes the jobs of an envelope for the sinks with this output; says whether it was kept from one because it
@@ -97,8 +138,10 @@ impl Worker {
             return;
         }
         let gravest = task.gravest.clone();
-        if !task.sent {
-            let stats = &self.shared.stats;
+        if !task.sent
+            && let Some(Some(route)) = self.routes.get(task.seat)
+        {
+            let stats = &route.shared.stats;
             (if task.looped { &stats.looped } else { &stats.by_filter }).add(1);
         }
         self.close(id, gravest);
