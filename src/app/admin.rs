@@ -231,4 +231,9 @@ impl Snapshot for Figures {
             rejected: app.rejected.load(Ordering::Relaxed),
         }
     }
+
+    #[cfg(feature = "wasm")]
+    fn plugins(&self) -> Vec<crate::runtime::metrics::PluginFigures> {
+        crate::filter::wasm::figures()
+    }
 }

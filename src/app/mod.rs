@@ -224,6 +224,7 @@ impl App {
 
     /// Runs until a signal ends it: reloads on SIGHUP or a changed file, drains on the first SIGTERM.
     pub async fn run(&self, mut signals: Signals) {
+        let mut files = self.config().filter_files();
         loop {
             match signals.next().await {
                 Signal::Reload => {
@@ -231,6 +232,11 @@ impl App {
                         for error in errors {
                             error!(%error, "configuration not taken up: the old one stays");
                         }
+                    }
+                    let now = self.config().filter_files();
+                    if now != files {
+                        signals.watch(self.0.paths.iter().chain(&now).cloned());
+                        files = now;
                     }
                 }
                 Signal::Drain => break,

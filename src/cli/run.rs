@@ -42,8 +42,8 @@ impl Run {
         tls::install_provider();
         // Before anything is taken in: a signal must never find the default action.
         let watched = self.files.files.iter().filter(|path| path.as_os_str() != "-").cloned();
-        let signals =
-            Signals::new(watched).map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+        let signals = Signals::new(watched.chain(config.filter_files()))
+            .map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let embedded = self.files.files.is_empty();
         let app = App::new(config, self.files.files, TRANSPORTS, Some(telemetry));
         app.start().await.map_err(|error| Failure::failed(error.to_string()))?;

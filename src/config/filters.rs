@@ -1,5 +1,7 @@
 //! `filters:` of a route: what is done with an event before it goes anywhere.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::error::ConfigError;
@@ -78,6 +80,17 @@ fn filter(reader: &mut Reader<'_>, item: &Section) -> Option<FilterConfig> {
     let factory = reader.keep(kind.read(section))?;
     let fingerprint = fingerprint(&json!([word, section.to_json()])).to_string().into();
     Some(FilterConfig { spec: FilterSpec { fingerprint, factory }, section: section.clone() })
+}
+
+impl Config {
+    /// The files that filters read: when one changes, it is time to read the configuration again.
+    pub fn filter_files(&self) -> Vec<PathBuf> {
+        let filters = self.routes.iter().flat_map(|route| &route.filters);
+        let mut files: Vec<PathBuf> = filters.flat_map(|filter| filter.spec.factory.files()).collect();
+        files.sort_unstable();
+        files.dedup();
+        files
+    }
 }
 
 /// Whether one of them may emit to a named output.

@@ -5,6 +5,7 @@
 //! filter or a sink retries does not pass an earlier one twice.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,11 @@ pub trait FilterFactory: Send + Sync + fmt::Debug {
     /// Whether it may emit to named outputs: a `to:` entry's `output:` needs one such filter before it.
     fn has_outputs(&self) -> bool {
         false
+    }
+
+    /// The files it reads. When one changes the configuration is read again, and [`prepare`](Self::prepare) called.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// Whether its filters are to hear what became of the events they were asked about.

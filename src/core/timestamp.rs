@@ -55,6 +55,16 @@ impl Timestamp {
         self.0.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_nanosecond)
     }
 
+    /// Whole seconds since 1970, negative before, and the nanoseconds after them.
+    pub fn unix(&self) -> (i64, u32) {
+        let Ok(time) = self.0.parse::<jiff::Timestamp>() else { return (0, 0) };
+        // The digits after the point have the sign of the whole.
+        match (time.as_second(), time.subsec_nanosecond()) {
+            (seconds, nanos) if nanos < 0 => (seconds - 1, (nanos + 1_000_000_000).unsigned_abs()),
+            (seconds, nanos) => (seconds, nanos.unsigned_abs()),
+        }
+    }
+
     /// From seconds and nanoseconds since 1970, as protobuf has it; `None` outside the years 1 to 9999.
     pub fn from_unix(seconds: i64, nanos: i32) -> Option<Self> {
         let instant = jiff::Timestamp::new(seconds, nanos).ok()?;

@@ -14,6 +14,7 @@
 //! | `rate_limit` | lets so many through in a time, in all or for each key |
 //! | `dedupe` | drops what has been there: the same `source` and `id` |
 //! | `delay` | holds each event for a time |
+//! | `wasm` | whatever a plugin does |
 
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub mod fields;
 pub mod rate_limit;
 mod stateless;
 pub mod topic;
+#[cfg(feature = "wasm")]
+pub mod wasm;
 
 /// A kind of filter, as an entry of `filters:` names it: `{set: {…}}`.
 pub trait Kind: Sync {
@@ -57,6 +60,8 @@ pub static KINDS: &[&dyn Kind] = &[
     &rate_limit::RateLimit,
     &dedupe::Dedupe,
     &delay::Delay,
+    #[cfg(feature = "wasm")]
+    &wasm::Wasm,
 ];
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Nothing is counted here: the counters are plain atomics that belong to whoever counts, and a scrape reads them.
 
+mod plugins;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use prometheus_client::registry::Registry;
 use crate::core::bus::Figures;
 use crate::core::stats::{ConnectorStats, Counter, Latency, RouteStats};
 
+pub use plugins::{PluginFigures, PluginSeries, SeriesKind};
+
 /// The `Content-Type` of what [`Metrics::render`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -29,6 +33,10 @@ pub trait Snapshot: Send + Sync + 'static {
     fn bus(&self) -> Figures;
     /// The configuration that runs.
     fn config(&self) -> ConfigFigures;
+    /// The plugins that filters run; none where the build has none.
+    fn plugins(&self) -> Vec<PluginFigures> {
+        Vec::new()
+    }
 }
 
 /// The figures of one connector.
@@ -95,6 +103,7 @@ impl Collector for Reader {
         encode_connectors(out, &self.snapshot.connectors())?;
         encode_bus(out, &self.snapshot.bus())?;
         encode_config(out, self.snapshot.config())?;
+        plugins::encode(out, &self.snapshot.plugins())?;
         encode_process(out, self.started)
     }
 }
@@ -316,6 +325,24 @@ mod tests {
         fn config(&self) -> ConfigFigures {
             ConfigFigures { version: 2, rejected: 1 }
         }
+
+        fn plugins(&self) -> Vec<PluginFigures> {
+            let kinds = [SeriesKind::Counter, SeriesKind::Gauge, SeriesKind::Histogram];
+            let series = kinds.map(|kind| PluginSeries {
+                kind,
+                name: "seen".to_owned(),
+                labels: vec![("by".to_owned(), "a\"b".to_owned())],
+                count: 2,
+                value: 2.5,
+            });
+            let figures = PluginFigures {
+                plugin: "redact.wasm".into(),
+                counts: vec![("fault", 4)],
+                off: 1,
+                series: series.into(),
+            };
+            vec![figures]
+        }
     }
 
     fn rendered() -> String {
@@ -371,8 +398,23 @@ mod tests {
     }
 
     #[test]
+    fn what_plugins_count_is_a_label() {
+        let text = rendered();
+        for line in [
+            "meshbus_plugin_events_total{plugin=\"redact.wasm\",result=\"fault\"} 4",
+            "meshbus_plugin_off{plugin=\"redact.wasm\"} 1",
+            "meshbus_plugin_counter_total{plugin=\"redact.wasm\",name=\"seen\",by=\"a\\\"b\"} 2.5",
+            "meshbus_plugin_gauge{plugin=\"redact.wasm\",name=\"seen\",by=\"a\\\"b\"} 2.5",
+            "meshbus_plugin_recorded_sum{plugin=\"redact.wasm\",name=\"seen\",by=\"a\\\"b\"} 2.5",
+            "meshbus_plugin_recorded_count{plugin=\"redact.wasm\",name=\"seen\",by=\"a\\\"b\"} 2",
+        ] {
+            assert!(text.lines().any(|have| have == line), "no {line} in {text}");
+        }
+    }
+
+    #[test]
     fn every_metric_is_in_the_table_of_the_documentation() {
-        let table = include_str!("telemetry.rs");
+        let table = include_str!("../telemetry.rs");
         let text = rendered();
         let names = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
             let name = line.split(['{', ' ']).next()?;
