@@ -11,8 +11,13 @@ mod cli;
 mod config;
 mod conformance;
 mod core;
+#[cfg(feature = "wasm")]
+#[path = "../guests/mod.rs"]
+mod guests;
 mod sixth;
 mod start;
 #[path = "../conformance/mod.rs"]
 mod suite;
 mod tidy;
+#[cfg(feature = "wasm")]
+mod wasm;
