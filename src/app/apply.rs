@@ -1,23 +1,28 @@
 //! Taking up a configuration: build all, then swap only what changed, cursors and queues kept.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytestring::ByteString;
 use futures_util::future::join_all;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{App, Running};
+use super::{App, Running, Shared};
 use crate::config::settings::{Permission, WhenFull};
 use crate::config::{Config, ConfigError, Destination, RouteConfig, Sink as SinkConfig};
 use crate::core::access::{Access, Action, Rule};
 use crate::core::consumer::Source;
 use crate::core::delivery::{Deliveries, Mailbox};
-use crate::core::route::{self, Retry, RouteSpec, Sink, To};
+use crate::core::route::{self, Retry, RouteSpec, Sink, To, Worker};
 use crate::core::selector::{Predicate, TopicFilter};
 use crate::core::stats::ConnectorStats;
 use crate::runtime::task;
 use crate::transport::{Connector, Link, Ready};
+
+/// How long the routes of a worker that panicked stand still: what did it may come again at once.
+const RESTORE_AFTER: Duration = Duration::from_secs(1);
 
 /// A connector that is new or changed, built and not started.
 pub(super) struct Fresh {
@@ -143,7 +148,7 @@ impl App {
             changed += 1;
             let spec = self.route_spec(wanted);
             if let Some(worker) = self.0.router.set(spec) {
-                drop(task::spawn("routes", worker.run()));
+                run(Arc::downgrade(&self.0), worker);
             }
         }
         for (name, ..) in self.0.router.routes() {
@@ -228,4 +233,21 @@ fn access(config: &Config) -> Result<Access, ConfigError> {
         })
     });
     rules.collect::<Result<_, _>>().map(Access::new)
+}
+
+/// Runs a worker, and its routes at others should it panic: a defect must not end what has nothing to do with it.
+fn run(app: Weak<Shared>, worker: Worker) {
+    let handle = task::spawn("routes", worker.run());
+    drop(task::spawn("routes, if they panic", async move {
+        if handle.await.is_ok() {
+            return;
+        }
+        sleep(RESTORE_AFTER).await;
+        if let Some(shared) = app.upgrade() {
+            warn!("the routes of a task that panicked go on");
+            for worker in shared.router.restore() {
+                run(Arc::downgrade(&shared), worker);
+            }
+        }
+    }));
 }

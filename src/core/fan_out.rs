@@ -17,6 +17,8 @@ use super::topic::Topic;
 const SETS_MAX: usize = 8192;
 /// Records for one consumer whose room is kept for the next publication.
 const STAGED_KEPT: usize = 64;
+/// As [`STAGED_KEPT`], for one worker.
+const PARCELS_KEPT: usize = 1024;
 /// Stands in a key of [`Sets`] for a topic of the bus itself, which not all take who take others.
 const OWN: (u64, u32) = (u64::MAX, 0);
 
@@ -239,6 +241,7 @@ impl Staged {
     fn hand_on(&mut self, full: &AtomicUsize) {
         for (inbox, parcels) in &mut self.parcels {
             inbox.push(parcels.drain(..));
+            parcels.shrink_to(PARCELS_KEPT);
         }
         if self.parcels.len() > WORKERS_MAX {
             self.parcels.clear();

@@ -29,33 +29,46 @@ const SPARE_MAX: usize = 1024;
 #[derive(Debug, Default)]
 struct Lane {
     seat: Seat,
-    waiting: Waiting,
+    waiting: Waiting<(u64, JobId)>,
     failed: Vec<(u64, JobId)>,
     under_way: usize,
     pipelined: bool,
-    /// In `ready`, stalled or paused: not to be put into `ready` again.
-    queued: bool,
+    /// Noted in [`Ready`].
+    is_ready: bool,
     paused: bool,
     pause: Duration,
     /// Shared by the jobs under way of a pipelined lane.
     recall: Option<Recall>,
 }
 
-/// A queue of jobs that allocates nothing for the first: most keys have no more.
+/// A queue that allocates nothing for the first: most have no more.
+#[derive(Debug)]
+struct Waiting<T> {
+    first: Option<T>,
+    more: VecDeque<T>,
+}
+
+/// Lanes that may send, in the order in which they became able to, by their routes, which take turns.
 #[derive(Debug, Default)]
-struct Waiting {
-    first: Option<(u64, JobId)>,
-    more: VecDeque<(u64, JobId)>,
+struct Ready {
+    by_seat: HashMap<Seat, OfRoute>,
+    turns: VecDeque<Seat>,
+    /// Routes that are not among the turns.
+    held: usize,
+}
+
+#[derive(Debug, Default)]
+struct OfRoute {
+    lanes: Waiting<u64>,
+    /// It has as much under way as it may, and no turn until it [resumes](Lanes::resume).
+    held: bool,
 }
 
 /// All lanes of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     by_key: HashMap<u64, Lane>,
-    /// Lanes that may send, in the order in which they became able to.
-    ready: VecDeque<u64>,
-    /// Lanes that could send, of routes that have as much under way as they may.
-    stalled: HashMap<Seat, VecDeque<u64>>,
+    ready: Ready,
     paused: BinaryHeap<Reverse<(Instant, u64)>>,
     spare: Vec<Recall>,
 }
@@ -71,23 +84,16 @@ impl Lanes {
         Self::enqueue(&mut self.ready, lane_id, lane);
     }
 
-    /// The next job that may be sent, and for a pipelined lane how it is called back. Lanes of routes that may
-    /// not send now wait until they [resume](Self::resume).
+    /// The next job that may be sent, and for a pipelined lane how it is called back. A route that may not send
+    /// now waits until it [resumes](Self::resume).
     pub(super) fn pop(&mut self, may_send: impl Fn(Seat) -> bool) -> Option<(JobId, Option<Recall>)> {
         loop {
-            let lane_id = self.ready.pop_front()?;
+            let lane_id = self.ready.next(&may_send)?;
             let Some(lane) = self.by_key.get_mut(&lane_id) else { continue };
-            if lane.paused {
-                continue;
-            }
-            lane.queued = false;
-            if !lane.failed.is_empty() || lane.waiting.is_empty() {
-                // It failed after it was found ready: it goes on when all that is under way is back.
-                continue;
-            }
-            if !may_send(lane.seat) {
-                lane.queued = true;
-                self.stalled.entry(lane.seat).or_default().push_back(lane_id);
+            lane.is_ready = false;
+            if !lane.is_open() {
+                // It failed, or came under a stricter target, after it was found ready: it goes on when what is
+                // under way is back.
                 continue;
             }
             let Some((_, job)) = lane.waiting.pop_front() else { continue };
@@ -101,29 +107,9 @@ impl Lanes {
         }
     }
 
-    /// A route may send one more: a lane of its goes on.
+    /// A route may send again.
     pub(super) fn resume(&mut self, seat: Seat) {
-        // Nearly always none is stalled, and that is seen without hashing.
-        if self.stalled.is_empty() {
-            return;
-        }
-        let Entry::Occupied(mut lanes) = self.stalled.entry(seat) else { return };
-        // One that has failed meanwhile goes on when its pause is over.
-        let paused = |lane_id: &u64| self.by_key.get(lane_id).is_none_or(|lane| lane.paused);
-        while let Some(lane_id) = lanes.get_mut().pop_front() {
-            if !paused(&lane_id) {
-                self.ready.push_back(lane_id);
-                break;
-            }
-        }
-        if lanes.get().is_empty() {
-            lanes.remove();
-        }
-    }
-
-    /// A route may send more than before: all its lanes go on.
-    pub(super) fn resume_all(&mut self, seat: Seat) {
-        self.ready.extend(self.stalled.remove(&seat).into_iter().flatten());
+        self.ready.resume(seat);
     }
 
     /// A job that was under way is done.
@@ -150,7 +136,7 @@ impl Lanes {
             }
             self.paused.pop();
             if let Some(lane) = self.by_key.get_mut(&lane_id) {
-                (lane.queued, lane.paused) = (false, false);
+                lane.paused = false;
                 Self::enqueue(&mut self.ready, lane_id, lane);
             }
         }
@@ -164,7 +150,7 @@ impl Lanes {
             for job in lane.failed.drain(..).rev() {
                 lane.waiting.push_front(job);
             }
-            (lane.queued, lane.paused) = (true, true);
+            lane.paused = true;
             lane.recall = None;
             self.paused.push(Reverse((now + std::mem::take(&mut lane.pause), lane_id)));
         } else if lane.is_empty() {
@@ -179,33 +165,73 @@ impl Lanes {
         }
     }
 
-    fn enqueue(ready: &mut VecDeque<u64>, lane_id: u64, lane: &mut Lane) {
-        let open = lane.under_way == 0 || lane.pipelined;
-        if !lane.queued && open && lane.failed.is_empty() && !lane.waiting.is_empty() {
-            lane.queued = true;
-            ready.push_back(lane_id);
+    fn enqueue(ready: &mut Ready, lane_id: u64, lane: &mut Lane) {
+        if !lane.is_ready && lane.is_open() {
+            lane.is_ready = true;
+            ready.push(lane.seat, lane_id);
         }
     }
 }
 
-impl Waiting {
-    fn push_back(&mut self, job: (u64, JobId)) {
-        match self.first {
-            None => self.first = Some(job),
-            Some(_) => self.more.push_back(job),
+impl Ready {
+    fn push(&mut self, seat: Seat, lane_id: u64) {
+        let of_route = self.by_seat.entry(seat).or_default();
+        if of_route.lanes.is_empty() {
+            self.turns.push_back(seat);
+        }
+        of_route.lanes.push_back(lane_id);
+    }
+
+    /// A lane of the route whose turn it is; routes that may not send lose their turn.
+    fn next(&mut self, may_send: impl Fn(Seat) -> bool) -> Option<u64> {
+        loop {
+            let seat = self.turns.pop_front()?;
+            let Entry::Occupied(mut of_route) = self.by_seat.entry(seat) else { continue };
+            if !may_send(seat) {
+                of_route.get_mut().held = true;
+                self.held += 1;
+                continue;
+            }
+            let lane_id = of_route.get_mut().lanes.pop_front();
+            if of_route.get().lanes.is_empty() {
+                of_route.remove();
+            } else {
+                self.turns.push_back(seat);
+            }
+            return lane_id;
         }
     }
 
-    fn push_front(&mut self, job: (u64, JobId)) {
-        if let Some(second) = self.first.replace(job) {
+    fn resume(&mut self, seat: Seat) {
+        // Nearly always none is held, and that is seen without hashing.
+        if self.held > 0
+            && let Some(of_route) = self.by_seat.get_mut(&seat)
+            && std::mem::take(&mut of_route.held)
+        {
+            self.held -= 1;
+            self.turns.push_back(seat);
+        }
+    }
+}
+
+impl<T> Waiting<T> {
+    fn push_back(&mut self, item: T) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.more.push_back(item),
+        }
+    }
+
+    fn push_front(&mut self, item: T) {
+        if let Some(second) = self.first.replace(item) {
             self.more.push_front(second);
         }
     }
 
-    fn pop_front(&mut self) -> Option<(u64, JobId)> {
-        let job = self.first.take()?;
+    fn pop_front(&mut self) -> Option<T> {
+        let item = self.first.take()?;
         self.first = self.more.pop_front();
-        Some(job)
+        Some(item)
     }
 
     fn is_empty(&self) -> bool {
@@ -213,7 +239,19 @@ impl Waiting {
     }
 }
 
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { first: None, more: VecDeque::new() }
+    }
+}
+
 impl Lane {
+    /// Whether its next job may be sent, as far as the lane goes.
+    fn is_open(&self) -> bool {
+        let free = self.under_way == 0 || self.pipelined;
+        free && !self.paused && self.failed.is_empty() && !self.waiting.is_empty()
+    }
+
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.failed.is_empty() && self.under_way == 0
     }
@@ -225,39 +263,73 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever fails and however often, each lane's jobs are done in order when it is not pipelined.
+        /// Whatever fails and however often, under any limits, each lane's jobs are done, and in order where it
+        /// is not pipelined.
         #[test]
-        fn a_key_keeps_its_order_over_retries(
-            jobs in proptest::collection::vec((0u64..4, any::<bool>()), 1..60),
-            failures in proptest::collection::vec(any::<bool>(), 0..200),
+        fn a_key_keeps_its_order_over_retries_and_every_job_is_done(
+            jobs in proptest::collection::vec((0u64..4, 0usize..2), 1..60),
+            pipelined in any::<bool>(),
+            limits in (1usize..4, 1usize..4),
+            steps in proptest::collection::vec((any::<usize>(), prop::bool::weighted(0.3)), 0..300),
         ) {
+            let limit = |seat: Seat| if seat == 0 { limits.0 } else { limits.1 };
+            let lane_of = |job: JobId| jobs[job].0 * 2 + jobs[job].1 as u64;
             let mut lanes = Lanes::default();
-            for (order, (lane, _)) in jobs.iter().enumerate() {
-                lanes.push(*lane, 0, order as u64, order, false);
-            }
+            let mut under_way: Vec<JobId> = Vec::new();
+            let mut done: Vec<JobId> = Vec::new();
             let mut now = Instant::now();
-            let mut failures = failures.into_iter();
-            let mut done: Vec<(u64, JobId)> = Vec::new();
-            for _ in 0..1000 {
-                lanes.wake(now);
-                while let Some((job, _)) = lanes.pop(|_| true) {
-                    let lane = jobs[job].0;
-                    if failures.next() == Some(true) {
-                        lanes.failed(lane, job as u64, job, Duration::from_millis(10), now);
-                    } else {
-                        lanes.done(lane, now);
-                        done.push((lane, job));
-                    }
+            let mut steps = steps.into_iter();
+            let mut coming = 0..jobs.len();
+            for _ in 0..5000 {
+                if let Some(job) = coming.next() {
+                    lanes.push(lane_of(job), jobs[job].1, job as u64, job, pipelined);
                 }
-                now += Duration::from_millis(10);
+                lanes.wake(now);
+                let counts = [0, 1].map(|seat| under_way.iter().filter(|job| jobs[**job].1 == seat).count());
+                let started = lanes.pop(|seat| counts[seat] < limit(seat));
+                under_way.extend(started.as_ref().map(|(job, _)| *job));
+                if started.is_some() && steps.len() % 3 > 0 {
+                    continue;
+                }
+                let (which, fails) = steps.next().unwrap_or((0, false));
+                if under_way.is_empty() {
+                    now += Duration::from_millis(1);
+                    continue;
+                }
+                let job = under_way.swap_remove(which % under_way.len());
+                lanes.resume(jobs[job].1);
+                if fails {
+                    lanes.failed(lane_of(job), job as u64, job, Duration::from_millis(10), now);
+                } else {
+                    lanes.done(lane_of(job), now);
+                    done.push(job);
+                }
+                now += Duration::from_millis(1);
             }
-            prop_assert_eq!(done.len(), jobs.len());
-            for lane in 0..4 {
-                let order: Vec<_> = done.iter().filter(|(l, _)| *l == lane).map(|(_, job)| *job).collect();
-                prop_assert!(order.is_sorted());
+            prop_assert_eq!(done.len(), jobs.len(), "no job is left behind");
+            for lane in 0..8 {
+                let order: Vec<_> = done.iter().filter(|job| lane_of(**job) == lane).collect();
+                prop_assert!(pipelined || order.is_sorted());
             }
             prop_assert!(lanes.by_key.is_empty(), "an idle lane takes no memory");
+            prop_assert!(lanes.ready.by_seat.is_empty() && lanes.ready.turns.is_empty());
         }
+    }
+
+    #[test]
+    fn a_route_at_its_limit_goes_on_with_any_of_its_lanes_when_one_job_is_back() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        for (job, lane) in [(0, 1), (1, 1), (2, 2)] {
+            lanes.push(lane, 0, job as u64, job, true);
+        }
+        let one_at_a_time = |under_way: usize| move |_| under_way < 1;
+        assert_eq!(lanes.pop(one_at_a_time(0)).map(|(job, _)| job), Some(0));
+        assert!(lanes.pop(one_at_a_time(1)).is_none());
+        // The lane of the failed job is paused; the other one need not wait for it.
+        lanes.resume(0);
+        lanes.failed(1, 0, 0, Duration::from_secs(30), now);
+        assert_eq!(lanes.pop(one_at_a_time(0)).map(|(job, _)| job), Some(2));
     }
 
     #[test]

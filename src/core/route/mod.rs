@@ -196,6 +196,8 @@ pub struct Router {
     bus: Bus,
     routes: Mutex<Routes>,
     threads: Arc<FilterThreads>,
+    /// How many workers there are at most.
+    workers: usize,
 }
 
 #[derive(Debug, Default)]
@@ -210,7 +212,8 @@ struct Routes {
 impl Router {
     /// No routes yet.
     pub fn new(bus: Bus) -> Self {
-        Self { bus, routes: Mutex::default(), threads: Arc::new(FilterThreads::new()) }
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+        Self { bus, routes: Mutex::default(), threads: Arc::new(FilterThreads::new()), workers }
     }
 
     /// Adds a route, or gives a running one a new specification.
@@ -224,16 +227,39 @@ impl Router {
             route.replace(&self.bus, spec);
             return None;
         }
-        let (inbox, seat, worker) = routes.seat(&self.bus);
         routes.made += 1;
+        let id = routes.made;
+        self.add(&mut routes, id, Arc::new(spec), Arc::default())
+    }
+
+    /// Gives the routes whose worker has ended before its time, by a panic, to others. They begin with what comes
+    /// next: what they had was undelivered. Returns the workers to be run.
+    pub fn restore(&self) -> Vec<Worker> {
+        let mut routes = self.routes.lock();
+        let orphans = routes.by_name.extract_if(|_, route| route.inbox.routes().is_none());
+        let orphans: Vec<Arc<Shared>> = orphans.map(|(_, route)| route).collect();
+        let restored = orphans.into_iter().filter_map(|route| {
+            route.detach(&self.bus);
+            self.add(&mut routes, route.id, route.spec.load_full(), Arc::clone(&route.stats))
+        });
+        restored.collect()
+    }
+
+    fn add(
+        &self,
+        routes: &mut Routes,
+        id: u64,
+        spec: Arc<RouteSpec>,
+        stats: Arc<RouteStats>,
+    ) -> Option<Worker> {
+        let (inbox, seat, worker) = routes.seat(&self.bus, self.workers);
         let filters = spec.filters();
-        let spec = Arc::new(spec);
         let route = Arc::new(Shared {
-            id: routes.made,
+            id,
             inbox,
             seat,
             spec: ArcSwap::new(Arc::clone(&spec)),
-            stats: Arc::default(),
+            stats,
             threads: Arc::clone(&self.threads),
             attached: Mutex::default(),
         });
@@ -248,9 +274,7 @@ impl Router {
     /// Removes a route: it takes nothing more and finishes what it has. A worker ends with its last route.
     pub fn remove(&self, name: &str) {
         let Some(route) = self.routes.lock().by_name.remove(name) else { return };
-        if let Some((consumer, filters)) = route.attached.lock().take() {
-            self.bus.detach(&consumer, &filters);
-        }
+        route.detach(&self.bus);
         route.inbox.tell(News::Removed(route.seat));
     }
 
@@ -272,10 +296,9 @@ impl Router {
 }
 
 impl Routes {
-    /// A seat for a new route: at a new worker while there are fewer than processors, else at the one with the
+    /// A seat for a new route: at a new worker while there are fewer than `workers`, else at the one with the
     /// fewest routes.
-    fn seat(&mut self, bus: &Bus) -> (Arc<Inbox>, Seat, Option<Worker>) {
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    fn seat(&mut self, bus: &Bus, workers: usize) -> (Arc<Inbox>, Seat, Option<Worker>) {
         // Those that have ended take no routes.
         self.inboxes.retain(|inbox| inbox.routes().is_some());
         if self.inboxes.len() >= workers
@@ -292,6 +315,13 @@ impl Routes {
 }
 
 impl Shared {
+    /// No more records come.
+    fn detach(&self, bus: &Bus) {
+        if let Some((consumer, filters)) = self.attached.lock().take() {
+            bus.detach(&consumer, &filters);
+        }
+    }
+
     /// Swaps the specification; where `from:` changed, what stands for it at the bus too, under one lock of the
     /// bus.
     fn replace(&self, bus: &Bus, spec: RouteSpec) {

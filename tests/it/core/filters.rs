@@ -275,6 +275,30 @@ async fn a_reload_under_load_loses_nothing_and_does_nothing_twice() {
     assert!(old > 0 && new > 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_after_the_filters_are_taken_away_stays_behind_what_they_still_have() {
+    let world = World::new();
+    let mailbox = Arc::new(Mailbox::default());
+    let (taken, _sink) = sink(&mailbox);
+    let holding = filter("hold", |input| {
+        let first = input.attempt < 20 && *input.envelope.id == *"1";
+        if first { Verdict::Hold(Duration::from_millis(5)) } else { Verdict::Pass }
+    });
+    let spec = |filters| route("r", "a/#", filters, vec![to("s", &mailbox, None)]);
+    world.start(spec(vec![holding]));
+    let mut receipts = world.bus.publish(vec![event("a", 1)]).await;
+    let entered = async {
+        while world.stats("r").in_flight.get() == 0 && world.stats("r").waiting.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), entered).await.expect("it is with the filter");
+    assert!(world.router.set(spec(Vec::new())).is_none());
+    receipts.extend(world.bus.publish(vec![event("a", 2), event("b", 3)]).await);
+    assert!(fates(&receipts).await.iter().all(|fate| *fate == Outcome::Delivered));
+    assert_eq!(ids(&taken), ["1", "2"]);
+}
+
 /// The only filter of `filters:` as a file has it.
 fn native(yaml: &str) -> FilterSpec {
     let section = meshbus::config::Section::from_yaml("f.yaml", yaml).expect(yaml);

@@ -9,10 +9,10 @@ use bytestring::ByteString;
 use meshbus::core::consumer::{Overflow, Source};
 use meshbus::core::delivery::{Assurance, Deliveries, Delivery, Guarantee, Mailbox, Target};
 use meshbus::core::route::{Retry, RouteSpec, Router, Sink, To, WhenFull};
-use meshbus::core::selector::{Selector, TopicFilter};
+use meshbus::core::selector::{Predicate, PredicateError, Selector, TopicFilter};
 use meshbus::core::subscription::{Message, Start};
 use meshbus::core::template::{Spelling, Template};
-use meshbus::core::{Bus, Outcome, Receipt, Value};
+use meshbus::core::{Bus, Envelope, Outcome, Receipt, Value};
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -350,6 +350,86 @@ async fn a_route_removed_with_its_connector_holds_no_receipt() {
     let undelivered = |fate: &Outcome| matches!(fate, Outcome::Undelivered(_));
     assert!(fates(&receipts).await.iter().all(undelivered), "the sources keep them or send them again");
     timeout(Duration::from_secs(1), worker).await.expect("the worker ends").expect("in peace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_removed_with_its_connector_answers_what_had_no_room_too() {
+    let bus = small_bus(100);
+    let router = Router::new(bus.clone());
+    let mailbox = Arc::new(Mailbox::default());
+    let mut spec = route("r", "a/#", vec![to("s", &mailbox, false)]);
+    spec.in_flight = 1;
+    let worker = start(&router, spec);
+    let receipts = bus.publish((0..14).map(|n| event("a/x", n)).collect()).await;
+    let mut held = Vec::new();
+    assert_eq!(Deliveries(Arc::clone(&mailbox)).recv(&mut held, 1).await, 1);
+    router.remove("r");
+    mailbox.close();
+    drop(held);
+    assert!(fates(&receipts).await.iter().all(|fate| matches!(fate, Outcome::Undelivered(_))));
+    timeout(Duration::from_secs(1), worker).await.expect("the worker ends").expect("in peace");
+    assert!(router.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropping_route_whose_sink_is_away_holds_no_more_than_the_log_and_its_limit() {
+    let bus = small_bus(100);
+    let router = Router::new(bus.clone());
+    let mailbox = Arc::new(Mailbox::default());
+    let mut spec = route("r", "a/#", vec![to("s", &mailbox, false)]);
+    (spec.when_full, spec.in_flight) = (WhenFull::DropOldest, 1);
+    start(&router, spec);
+    let mut receipts = Vec::new();
+    for n in 0..5000 {
+        receipts.extend(bus.publish(vec![event("a/x", n)]).await);
+        tokio::task::yield_now().await;
+    }
+    let waiting = receipts.iter().filter(|receipt| receipt.try_delivered().is_none()).count();
+    assert!(waiting < 2 * 1024 + 100, "{waiting} wait");
+    let (_, _, stats) = router.routes().pop().expect("one route");
+    assert_eq!(stats.dropped.get() as usize, 5000 - waiting);
+}
+
+/// Panics at the event that its text says.
+#[derive(Debug)]
+struct Panics(&'static str);
+
+impl Predicate for Panics {
+    fn matches(&self, envelope: &Envelope) -> Result<bool, PredicateError> {
+        assert!(*envelope.id != *self.0, "on purpose");
+        Ok(true)
+    }
+
+    fn refusal(&self, _: &Envelope) -> Option<String> {
+        None
+    }
+
+    fn text(&self) -> String {
+        String::new()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_whose_worker_panics_go_on_at_another() {
+    let bus = small_bus(100);
+    let router = Router::new(bus.clone());
+    let mailbox = Arc::new(Mailbox::default());
+    let _sink = sink(&mailbox, |_| Outcome::Delivered);
+    let mut spec = route("r", "a/#", vec![to("s", &mailbox, false)]);
+    spec.predicates.push(Arc::new(Panics("2")));
+    let worker = start(&router, spec);
+    let receipts = bus.publish(vec![event("a", 1), event("a", 2), event("a", 3)]).await;
+    assert!(worker.await.is_err());
+    let undelivered = |fate: &Outcome| matches!(fate, Outcome::Undelivered(_));
+    assert!(fates(&receipts).await.iter().skip(1).all(undelivered));
+    let between = bus.publish(vec![event("a", 4)]).await;
+    assert!(fates(&between).await.iter().all(undelivered), "nothing is acknowledged while it stands still");
+    for worker in router.restore() {
+        drop(tokio::spawn(worker.run()));
+    }
+    assert!(router.restore().is_empty());
+    let receipts = bus.publish(vec![event("a", 5)]).await;
+    assert_eq!(fates(&receipts).await, [Outcome::Delivered]);
 }
 
 #[tokio::test(start_paused = true)]

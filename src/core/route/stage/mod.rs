@@ -118,6 +118,11 @@ impl Stage {
         self.settled.push(Settled { chain, seq, taken });
     }
 
+    /// Whether it has nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Pieces of the batch under way.
     pub(super) fn under_way(&self) -> usize {
         self.under_way

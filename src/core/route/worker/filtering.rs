@@ -58,6 +58,19 @@ impl Worker {
         }
         self.touch(seat);
         self.look_at_stage(seat);
+        if !self.is_filtering(seat)
+            && let Some(route) = self.route(seat)
+            && route.spec.filters.is_empty()
+        {
+            // A reload took the filters away, and what they remember goes with the last event they had.
+            route.stage = None;
+        }
+    }
+
+    /// Whether a route's filters have something of its, or will.
+    pub(super) fn is_filtering(&self, seat: Seat) -> bool {
+        let route = self.routes.get(seat).and_then(Option::as_ref);
+        route.and_then(|route| route.stage.as_ref()).is_some_and(|stage| !stage.is_empty())
     }
 
     /// Notes a route whose filters may have something to do.

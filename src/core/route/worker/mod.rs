@@ -145,8 +145,8 @@ impl Worker {
             if std::mem::take(&mut self.let_go) {
                 self.bus.0.room.notify_waiters();
             }
-            if took {
-                tokio::task::consume_budget().await;
+            tokio::task::consume_budget().await;
+            if took || !self.hungry.is_empty() || !self.to_filter.is_empty() {
                 continue;
             }
             if self.tasks.is_empty() && inbox.rest() {
@@ -165,7 +165,9 @@ impl Worker {
     /// Learns what is new and takes records on; `false` when there is nothing to do.
     fn take_on(&mut self) -> bool {
         let (mut left, mut took, mut warm) = (TURN, false, 0);
-        while left > 0 {
+        // Half of a turn is for what waits here, where something does.
+        let kept = if self.hungry.is_empty() { 0 } else { TURN / 2 };
+        while left > kept {
             if warm == 0 {
                 warm = self.warm_up();
             }
@@ -173,7 +175,7 @@ impl Worker {
             took = true;
             warm -= 1;
             left -= match news {
-                News::Records(parcel) => self.receive(parcel, left.min(ROUTE_TURN)).max(1),
+                News::Records(parcel) => self.receive(parcel, (left - kept).min(ROUTE_TURN)).max(1),
                 News::Added(seat, shared) => self.add(seat, Route::new(shared)),
                 News::Changed(seat, spec) => self.change(seat, spec),
                 News::Removed(seat) => self.remove(seat),
@@ -221,8 +223,9 @@ impl Worker {
     fn change(&mut self, seat: Seat, spec: Arc<RouteSpec>) -> usize {
         if let Some(route) = self.route(seat) {
             route.spec = spec;
-            self.lanes.resume_all(seat);
+            self.lanes.resume(seat);
             self.look_at(seat);
+            self.look_at_stage(seat);
         }
         1
     }
@@ -249,6 +252,11 @@ impl Worker {
             }
             entry => {
                 route.push(entry, held);
+                let evicted = route.sweep();
+                for (record, held) in evicted {
+                    self.admit(seat, record, held);
+                }
+                self.touch(seat);
                 self.feed(seat, most)
             }
         }
@@ -307,7 +315,8 @@ impl Worker {
                 return self.close(task, Outcome::Filtered);
             }
         }
-        if !spec.filters.is_empty() {
+        // Behind those of its key that are still with filters a reload took away.
+        if !spec.filters.is_empty() || self.is_filtering(seat) {
             return self.enter_stage(task, envelope);
         }
         let looped = self.hand_on(task, &envelope, None);

@@ -9,7 +9,10 @@ use super::TAKEN_ON;
 use crate::core::consumer::Entry;
 use crate::core::record::Record;
 use crate::core::route::stage::Stage;
-use crate::core::route::{RouteSpec, Shared, Sink, To};
+use crate::core::route::{RouteSpec, Shared, Sink, To, WhenFull};
+
+/// Fewest records in a backlog of which it is asked whether the log let them go.
+const SWEEP_MIN: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Route {
@@ -30,6 +33,8 @@ pub(super) struct Route {
     taken: usize,
     /// Records in the backlog.
     pub(super) waiting: usize,
+    /// When there are so many, those that the log let go are looked for.
+    sweep_at: usize,
     /// No record comes any more.
     pub(super) removed: bool,
     /// In the worker's list of that name.
@@ -51,6 +56,7 @@ impl Route {
             backlog: VecDeque::new(),
             taken: 0,
             waiting: 0,
+            sweep_at: SWEEP_MIN,
             removed: false,
             hungry: false,
             to_filter: false,
@@ -99,6 +105,25 @@ impl Route {
     pub(super) fn push(&mut self, entry: Entry, held: bool) {
         self.waiting += entry.records().len();
         self.backlog.push_back((entry, held));
+    }
+
+    /// Takes from the backlog what the log has let go, where the log need not keep anything for this route: else
+    /// such records would be held here without a bound. Each is looked at once for each doubling.
+    pub(super) fn sweep(&mut self) -> Vec<(Arc<Record>, bool)> {
+        if self.waiting < self.sweep_at || self.spec.when_full == WhenFull::Block {
+            return Vec::new();
+        }
+        let (mut evicted, mut kept) = (Vec::new(), VecDeque::new());
+        while let Some((record, held)) = self.next_record() {
+            if record.is_evicted() {
+                evicted.push((record, held));
+            } else {
+                kept.push_back((Entry::One(record), held));
+            }
+        }
+        (self.waiting, self.backlog) = (kept.len(), kept);
+        self.sweep_at = SWEEP_MIN.max(2 * self.waiting);
+        evicted
     }
 
     /// The record that has waited longest, and whether the log keeps it for us.
