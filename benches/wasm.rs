@@ -12,7 +12,7 @@ use meshbus::core::filter::{BATCH_MAX, Filter, Input, Verdict};
 use meshbus::core::{Envelope, Seq, Timestamp, Topic};
 use meshbus::filter::Kind;
 use meshbus::filter::wasm::Wasm;
-use support::{Args, Clock, Failure, Report, Samples};
+use support::{Args, Failure, Report, Samples, cpu};
 use tokio::time::Instant;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, Store};
@@ -84,15 +84,14 @@ fn measure(
         .map(|envelope| Input { envelope, attempt: 1, seq: Seq(1), route: "bench", since: now, now })
         .collect();
     let calls = args.size(400_000 / batch, 10);
-    let clock = Clock::new();
     let spent = |calls: usize, mut call: Box<dyn FnMut() -> Result<usize, Failure> + '_>| {
-        let before = clock.nanos();
+        let before = cpu();
         for _ in 0..calls {
             if call()? != batch {
                 return Err(Failure::from("not all events were answered"));
             }
         }
-        Ok((clock.nanos() - before) / (calls * batch) as f64)
+        Ok((cpu() - before) / (calls * batch) as f64)
     };
     let (mut ours, mut theirs, mut ratio, mut natives) =
         (Samples::default(), Samples::default(), Samples::default(), Samples::default());
