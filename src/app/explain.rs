@@ -5,6 +5,8 @@ use bytestring::ByteString;
 use serde_json::{Value, json};
 
 use super::App;
+use crate::config::Section;
+use crate::core::consumer::Source;
 use crate::core::delivery::Guarantee;
 use crate::core::route::Explanation;
 use crate::core::template::{Spelling, Template};
@@ -40,7 +42,11 @@ impl App {
             .router
             .routes()
             .iter()
-            .map(|(_, spec, _)| to_json(&spec.explain(&envelope, &ingress), came_in.as_ref()))
+            .map(|(_, spec, _)| {
+                let explanation = spec.explain(&envelope, &ingress);
+                let decided = self.decided(&spec.from, &explanation.conditions);
+                to_json(&explanation, came_in.as_ref(), decided)
+            })
             .collect();
         let taken = routes.iter().any(|route| route["takes"] == json!(true));
         Ok(json!({
@@ -56,6 +62,34 @@ impl App {
         }))
     }
 
+    /// Who decides which part of what a route with conditions wants: the peers its connectors subscribe at, the
+    /// topics the bus looks up, and the bus for each event. Conditions are not sent to any peer.
+    fn decided(&self, from: &[Source], conditions: &[String]) -> Value {
+        let mut parts = Vec::new();
+        let mut decided = |part: String, by: String| parts.push(json!({"part": part, "by": by}));
+        if !conditions.is_empty() {
+            let config = self.config();
+            for source in from {
+                let client = source.connector.as_deref().and_then(|name| config.connector(name));
+                let asked = client.and_then(|client| client.section.get("subscribe"));
+                for asked in asked.iter().flat_map(Section::items) {
+                    let filter = ["topic", "subject"].iter().find_map(|key| asked.get(key));
+                    if let (Some(client), Some(filter)) = (client, filter.as_ref().and_then(Section::text))
+                    {
+                        decided(format!("subscribe {filter}"), format!("the peer of {}", client.name));
+                    }
+                }
+                if let Some(topic) = &source.topic {
+                    decided(format!("topic {topic}"), "the bus, once for each topic".to_owned());
+                }
+            }
+        }
+        for condition in conditions {
+            decided(condition.clone(), "the bus, for each event".to_owned());
+        }
+        parts.into()
+    }
+
     /// An envelope as the configuration's own tests and `explain` read it.
     ///
     /// # Errors
@@ -65,7 +99,7 @@ impl App {
     }
 }
 
-fn to_json(route: &Explanation, came_in: Option<&Guarantee>) -> Value {
+fn to_json(route: &Explanation, came_in: Option<&Guarantee>, decided: Value) -> Value {
     let sinks: Vec<Value> = route
         .sinks
         .iter()
@@ -97,6 +131,7 @@ fn to_json(route: &Explanation, came_in: Option<&Guarantee>) -> Value {
         "filters": filters,
         "sinks": sinks,
         "weakest": weakest,
+        "decided": decided,
     })
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::Value;
 
-use super::explained::{Explained, Guarantee, Redelivery, Sink, Weakest};
+use super::explained::{Decided, Explained, Guarantee, Redelivery, Sink, Weakest};
 use super::http::{Client, Request};
 use super::input::{duration, file};
 use super::{Failure, Files, output};
@@ -122,6 +122,7 @@ fn text(explained: &Explained) -> String {
     for route in routes {
         lines.push(String::new());
         lines.push(format!("route {}", route.name));
+        lines.extend(route.decided.iter().map(|Decided { part, by }| format!("  {by}: {part}")));
         if let Some(clause) = &route.refused {
             lines.push(format!("  refuses it: {clause}"));
             continue;

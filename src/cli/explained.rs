@@ -43,6 +43,16 @@ pub(super) struct Route {
     pub(super) filters: Vec<Filter>,
     pub(super) sinks: Vec<Sink>,
     pub(super) weakest: Option<Weakest>,
+    /// Who decides which part of what it wants; empty where it has no conditions.
+    #[serde(default)]
+    pub(super) decided: Vec<Decided>,
+}
+
+/// One part of what a route wants.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Decided {
+    pub(super) part: String,
+    pub(super) by: String,
 }
 
 /// One entry of `filters:`.

@@ -32,6 +32,7 @@ static USE_CASES: &[UseCase] = &[
     UseCase { name: "nats-to-nats", text: include_str!("../../config/nats-to-nats.yaml") },
     UseCase { name: "filters", text: include_str!("../../config/filters.yaml") },
     UseCase { name: "fan-out", text: include_str!("../../config/fan-out.yaml") },
+    UseCase { name: "filter-with-sql", text: include_str!("../../config/filter-with-sql.yaml") },
     UseCase { name: "reference", text: include_str!("../../config/reference.yaml") },
 ];
 

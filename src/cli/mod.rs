@@ -8,6 +8,7 @@
 mod address;
 mod completions;
 mod delete;
+mod eval;
 mod explain;
 mod get;
 mod graph;
@@ -75,6 +76,7 @@ enum Verb {
     Sub(Box<sub::Sub>),
     Get(get::Get),
     Address(address::Address),
+    Eval(eval::Eval),
     Explain(explain::Explain),
     Tap(tap::Tap),
     Graph(graph::Graph),
@@ -99,6 +101,7 @@ impl Cli {
             Verb::Sub(verb) => Box::pin(verb.run()).await,
             Verb::Get(verb) => Box::pin(verb.run()).await,
             Verb::Address(verb) => verb.run(),
+            Verb::Eval(verb) => verb.run(),
             Verb::Explain(verb) => Box::pin(verb.run()).await,
             Verb::Tap(verb) => Box::pin(verb.run()).await,
             Verb::Graph(verb) => verb.run(),

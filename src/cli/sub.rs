@@ -14,10 +14,12 @@ use super::input::{duration, pair};
 use super::peer::{Peer, Remote};
 use super::server::{Reach, Server};
 use super::{Failure, output};
+use crate::core::cesql::Expression;
 use crate::core::consumer::Overflow;
 use crate::core::selector::{Dialect, Level, Predicate, Selector, TopicFilter};
 use crate::core::spelling::to_subject;
 use crate::core::subscription::{Message, Start, Subscription};
+use crate::core::view::View;
 use crate::core::{Envelope, Seq, Topic};
 use crate::schema::cloudevents::json as json_format;
 
@@ -30,6 +32,7 @@ const WAITING: usize = 1024;
 Examples:
   meshbus sub 'alerts/#'
   meshbus sub 'k8s/#' --from snapshot --exact type=dev.meshbus.resource.deleted.v1
+  meshbus sub '#' --where \"reason IN ('BackOff', 'Failed') AND data.count > 3\"
   meshbus sub 'sensors/+/temp' -s mqtt://127.0.0.1:1883 -o raw
   meshbus sub 'orders.>' -s nats://127.0.0.1:4222 -C 1 --timeout 10s || echo none came
 
@@ -59,8 +62,8 @@ pub(super) struct Sub {
     /// Only where the attribute ends with this; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     suffix: Vec<(String, String)>,
-    /// `CloudEvents` SQL; not in this version
-    #[arg(long = "where", value_name = "SQL", hide = true)]
+    /// Only where this is true, in CloudEvents SQL; over HTTP the server looks
+    #[arg(long = "where", value_name = "SQL")]
     expression: Option<String>,
     /// Time for connecting
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
@@ -99,12 +102,12 @@ struct Seen {
 
 impl Sub {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        if self.expression.is_some() {
-            let hint = "use --exact, --prefix, --suffix: NAME=VALUE";
-            return Err(Failure::usage(format!("--where: CloudEvents SQL comes with filters; {hint}")));
-        }
-        let dialects = self.dialects()?;
+        let mut dialects = self.dialects()?;
+        let expression = self.expression.as_deref().map(expression).transpose()?;
         let reach = self.server.reach()?;
+        if matches!(reach, Reach::Peer(_)) {
+            dialects.extend(expression.map(Dialect::Sql));
+        }
         let filter = self.filter(&reach)?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut feed = self.feed(reach, &filter).await?;
@@ -133,7 +136,8 @@ impl Sub {
             for mut seen in feed.next().await? {
                 if !dialects.is_empty() {
                     let envelope = seen.envelope()?;
-                    if !dialects.iter().all(|dialect| dialect.matches(envelope) == Ok(true)) {
+                    let event = View::of(envelope);
+                    if !dialects.iter().all(|dialect| dialect.matches(&event) == Ok(true)) {
                         continue;
                     }
                 }
@@ -178,7 +182,8 @@ impl Sub {
         match reach {
             Reach::Http { url, token } => {
                 let client = Client::new(&url, token.as_deref(), self.connect_timeout)?;
-                let query = vec![("filter", filter.to_string())];
+                let mut query = vec![("filter", filter.to_string())];
+                query.extend(self.expression.clone().map(|expression| ("where", expression)));
                 Ok(Feed::Http(Box::new(Follow::open(client, query, &self.from).await?)))
             }
             Reach::Peer(remote) => self.listen(*remote, filter).await,
@@ -330,6 +335,10 @@ fn complain(message: Option<Message>) {
         let subject = record.envelope.subject.clone().unwrap_or_default();
         output::note(format!("a message on {} cannot be read: {reason}", output::shown(&subject)));
     }
+}
+
+fn expression(text: &str) -> Result<Expression, Failure> {
+    Expression::filter(text).map_err(|error| Failure::usage(format!("--where:\n{}", error.render(text))))
 }
 
 /// For clap.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use crate::core::cesql::Expressions;
 use crate::core::selector::TopicFilter;
 use crate::transport::Transport;
 
@@ -118,7 +119,7 @@ impl Config {
             }
             return Err(at_most(errors));
         };
-        let mut reader = Reader { env, transports, errors };
+        let mut reader = Reader { env, transports, errors, expressions: Expressions::new() };
         let config = reader.config(root);
         if reader.errors.is_empty() { Ok(config) } else { Err(at_most(reader.errors)) }
     }
@@ -155,6 +156,7 @@ pub(super) struct Reader<'a> {
     env: Lookup<'a>,
     pub(super) transports: &'a [&'a dyn Transport],
     pub(super) errors: Vec<ConfigError>,
+    pub(super) expressions: Expressions,
 }
 
 impl Reader<'_> {

@@ -1,5 +1,6 @@
 //! `routes:`: where events come from, which of them, and where they go.
 
+use crate::core::cesql::{Expression, SyntaxError};
 use crate::core::delivery::Target;
 use crate::core::selector::{Dialect, TopicFilter};
 use crate::core::template::{Spelling, Template};
@@ -29,7 +30,7 @@ pub struct RouteConfig {
     pub name: String,
     /// What it takes, any of these; empty for everything but the bus's own publications and dead letters.
     pub from: Vec<Source>,
-    /// What must hold for an event it takes, all of these.
+    /// What must hold for an event it takes, all of these: `dialects:`, then `where:`.
     pub dialects: Vec<Dialect>,
     /// What is done with that before it goes anywhere, in order.
     pub filters: Vec<FilterConfig>,
@@ -107,16 +108,6 @@ fn route(
     reader.name("route", name, section);
     if !reader.keys(section, &KEYS) {
         return None;
-    }
-    let later = [(
-        "where",
-        "expressions are not part of this version",
-        "use `dialects:`: exact, prefix, suffix, all, any, not",
-    )];
-    for (key, reason, hint) in later {
-        if section.get(key).is_some() {
-            reader.errors.push(section.error_at_key(key, reason).hint(hint));
-        }
     }
     let from = sources(reader, section, connectors);
     let filters = filters::read(reader, section);
@@ -339,18 +330,42 @@ fn check_ways_back(reader: &mut Reader<'_>, section: &Section, from: &[Source], 
 }
 
 fn dialects(reader: &mut Reader<'_>, section: &Section) -> Vec<Dialect> {
-    let Some(list) = section.get("dialects").filter(|list| !list.is_null()) else { return Vec::new() };
-    if !list.is_list() {
+    let list = section.get("dialects").filter(|list| !list.is_null());
+    if let Some(list) = list.as_ref().filter(|list| !list.is_list()) {
         let hint = "dialects: [{exact: {type: com.example.created}}]";
         reader.errors.push(list.error_with_hint("", "expected a list", hint));
-        return Vec::new();
     }
-    let dialects = list.items().into_iter().filter_map(|item| {
-        let dialect: Dialect = reader.keep(item.parse())?;
-        reader.keep(dialect.validate().map_err(|reason| item.error("", reason)))?;
-        Some(dialect)
-    });
-    dialects.collect()
+    let items = list.map(|list| list.items()).unwrap_or_default();
+    let mut dialects: Vec<Dialect> = items.iter().filter_map(|item| dialect(reader, item)).collect();
+    dialects.extend(expression(reader, section).map(Dialect::Sql));
+    for dialect in &mut dialects {
+        dialect.share(&mut reader.expressions);
+    }
+    dialects
+}
+
+fn dialect(reader: &mut Reader<'_>, item: &Section) -> Option<Dialect> {
+    let dialect: Dialect = reader.keep(item.parse())?;
+    reader.keep(dialect.validate().map_err(|reason| item.error("", reason)))?;
+    Some(dialect)
+}
+
+/// `where:`; what is wrong is shown at its place in the file, and told by its column in the expression.
+fn expression(reader: &mut Reader<'_>, section: &Section) -> Option<Expression> {
+    let at = section.get("where").filter(|at| !at.is_null())?;
+    let Some(text) = at.text() else {
+        let hint = "where: \"type = 'com.example.created'\"; a list goes under `dialects:`";
+        reader.errors.push(at.error_with_hint("", "expected an expression of CloudEvents SQL", hint));
+        return None;
+    };
+    let wrong = |error: SyntaxError| {
+        let SyntaxError { column, reason } = &error;
+        let place = error.place(text);
+        // Over several lines, the file has the expression otherwise than it is read.
+        let shift = if text.contains('\n') { String::new() } else { format!("column {column}: ") };
+        at.error("", format!("{shift}{reason} ({place} of the expression)"))
+    };
+    reader.keep(Expression::filter(text).map_err(wrong))
 }
 
 fn retry(reader: &mut Reader<'_>, section: &Section) -> Retry {

@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use crate::core::cesql::Expression;
 use crate::core::selector::Dialect;
 use crate::filter::KINDS;
 use crate::transport::Transport;
@@ -114,6 +115,7 @@ impl Parts {
                         },
                     ]},
                 },
+                "where": self.of::<Expression>(),
                 "dialects": {
                     "description": "What must hold for an event it takes, all of these.",
                     "type": "array", "items": self.of::<Dialect>(),

@@ -1,13 +1,15 @@
 //! The core: envelope, topic, log, state, bus and routes. It names no protocol.
 //!
 //! In reading order: what travels ([`envelope`], [`topic`], [`timestamp`]), how it is selected and spelt
-//! ([`selector`], [`trie`], [`spelling`], [`template`]), where it is kept ([`record`], [`log`], [`state`]),
+//! ([`selector`], [`cesql`], [`view`], [`data`], [`trie`], [`spelling`], [`template`]), where it is kept ([`record`], [`log`], [`state`]),
 //! who moves it ([`bus`], [`consumer`], [`subscription`], [`route`], [`delivery`]), how state is written
 //! ([`mod@write`], [`resync`]), and what is answered ([`receipt`], [`error`]).
 
 pub mod access;
 pub mod bus;
+pub mod cesql;
 pub mod consumer;
+pub mod data;
 pub mod delivery;
 pub mod envelope;
 pub mod error;
@@ -28,6 +30,7 @@ pub mod template;
 pub mod timestamp;
 pub mod topic;
 pub mod trie;
+pub mod view;
 pub mod write;
 
 pub use bus::{Bus, BusOptions};

@@ -15,6 +15,7 @@ use super::log::Ring;
 use super::receipt::Receipt;
 use super::record::Record;
 use super::state::version_of;
+use super::view::Remembered;
 use super::write::Precondition;
 
 /// An envelope on its way into the log.
@@ -259,6 +260,7 @@ impl Inner {
             via: origin.via.clone(),
             holds: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
+            remembered: Remembered::default(),
         });
         receipt.set_stored(record.seq);
         self.log.append(Arc::clone(&record));

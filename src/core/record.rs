@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::envelope::{Change, Envelope, Seq};
 use super::receipt::Receipt;
+use super::view::Remembered;
 
 /// One entry of the log: an envelope with its place in the order and how it came.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Record {
     pub(crate) holds: AtomicU32,
     /// Set when the log let it go while a route still had it waiting.
     pub(crate) evicted: AtomicBool,
+    /// What expressions found out about the envelope, for the next that looks.
+    pub(crate) remembered: Remembered,
 }
 
 /// Records that are handed on together; shared by all who take them.

@@ -16,6 +16,7 @@ use super::log::{Gone, Ring};
 use super::record::{Record, Records};
 use super::selector::{Selector, TopicFilter};
 use super::state::Snapshot;
+use super::view::{Remembered, View};
 
 /// Records read from the log or the table at a time.
 const CHUNK: usize = 256;
@@ -250,11 +251,11 @@ impl Subscription {
 
     /// The record as this selector sees it: itself, a deletion when the key left the selector, or nothing.
     fn view(&self, record: &Arc<Record>) -> Option<Arc<Record>> {
-        let matches = |envelope: &Envelope| self.selector.matches(envelope).unwrap_or(false);
-        if matches(&record.envelope) {
+        let matches = |event: &View<'_>| self.selector.sees(event).unwrap_or(false);
+        if matches(&View::of_record(record)) {
             return Some(Arc::clone(record));
         }
-        let previous = record.previous.as_ref().filter(|previous| matches(previous))?;
+        let previous = record.previous.as_ref().filter(|previous| matches(&View::of(previous)))?;
         let Change::Put(key, version) = &record.envelope.change else {
             // The key left altogether: the deletion is told as it is, whatever its own attributes match.
             return Some(Arc::clone(record));
@@ -275,6 +276,7 @@ impl Subscription {
             via: record.via.clone(),
             holds: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
+            remembered: Remembered::default(),
         }))
     }
 }

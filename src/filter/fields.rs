@@ -22,8 +22,8 @@ use serde_json::value::RawValue;
 use super::Kind;
 use super::stateless::{Judge, Stateless};
 use crate::config::{ConfigError, Section};
+use crate::core::data::{DATA_MAX, Path, Step};
 use crate::core::filter::{FilterFactory, Input, Verdict};
-use crate::core::template::{DATA_MAX, Step, data_path};
 
 /// Most paths of one filter.
 const PATHS_MAX: usize = 256;
@@ -102,10 +102,18 @@ fn read(section: &Section, keeps: bool) -> Result<Arc<dyn FilterFactory>, Config
     }
     let mut tree = Tree::default();
     for (at, path) in paths.iter().enumerate() {
-        let steps = data_path(path).map_err(|reason| section.error(&format!("[{at}]"), reason))?;
-        tree.add(&steps);
+        let path = data_path(path).map_err(|reason| section.error(&format!("[{at}]"), reason))?;
+        tree.add(path.steps());
     }
     Ok(Stateless::factory(Selection { keeps, paths, tree }))
+}
+
+/// A path as templates and expressions write it: `data.a.b[0]`.
+fn data_path(text: &str) -> Result<Path, String> {
+    let path =
+        text.strip_prefix("data.").or_else(|| text.strip_prefix("data").filter(|p| p.starts_with('[')));
+    let path = path.ok_or_else(|| format!("{text:?} is no path into the data: write data.name"))?;
+    Path::parse(path).map_err(|reason| format!("{text:?} {reason}"))
 }
 
 impl Judge for Selection {
@@ -143,7 +151,9 @@ impl Tree {
     fn add(&mut self, steps: &[Step]) {
         match steps.split_first() {
             None => self.whole = true,
-            Some((Step::Member(name), rest)) => self.members.entry(name.clone()).or_default().add(rest),
+            Some((Step::Member(member), rest)) => {
+                self.members.entry(member.name().into()).or_default().add(rest);
+            }
             Some((Step::Item(at), rest)) => self.items.entry(*at).or_default().add(rest),
         }
     }

@@ -349,7 +349,10 @@ async fn a_tap_and_an_explanation_come_from_the_admin_address() {
     let event = r#"{"specversion": "1.0", "id": "1", "source": "s", "type": "t"}"#;
     let args = ["explain", "-", "-s", &admin, "--topic", "a/x", "--from", "web"];
     let told = run_with(&url, &args, event).await.good();
-    assert!(told.contains("route r\n  → bus b/t  in the log\n"), "{told}");
+    let decided = "the bus, for each event: exact type = \"t\"";
+    for line in ["route r\n", decided, "\n  → bus b/t  in the log\n"] {
+        assert!(told.contains(line), "{told}");
+    }
     let missing = run(&url, &["tap", "nothing", "--admin", &admin]).await;
     assert_eq!((missing.code(), missing.err.contains("no route")), (1, true), "{missing:?}");
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "init",
     "run",
     "validate",
@@ -18,6 +18,7 @@ const VERBS: [&str; 15] = [
     "sub",
     "get",
     "address",
+    "eval",
     "explain",
     "tap",
     "graph",
@@ -96,7 +97,9 @@ fn wrong_words_are_exit_code_64() {
         &["sub"],
         &["sub", "a/#/b"],
         &["sub", "a", "--from", "yesterday"],
-        &["sub", "a", "--where", "type = 'x'"],
+        &["sub", "a", "--where", "type = "],
+        &["sub", "a", "--where", "LEN(type) = 3"],
+        &["eval", "type ="],
         &["sub", "a", "--exact", "Type=x"],
         &["sub", "a", "--timeout", "5"],
         &["sub", "a", "-s", "ftp://127.0.0.1"],
@@ -241,6 +244,36 @@ fn validate_connect_names_the_peers_that_are_away() {
         assert!(line.contains("not ready: ") && line.contains("refused"), "{name}: {said}");
     }
     assert_eq!(said.lines().count(), 4, "a server is no peer: {said}");
+}
+
+#[test]
+fn eval_gives_value_and_error_and_points_at_mistakes() {
+    let directory = TempDir::new().unwrap();
+    let event = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","count":3,"mbtopic":"a/b","data":{"n":[7]}}"#;
+    let file = write(&directory, "event.json", event);
+    for (expression, code, expected) in [
+        ("type = 't' AND count > 2", 0, r#"{"value":true,"error":null}"#),
+        ("data.n[0] + count", 0, r#"{"value":10,"error":null}"#),
+        ("UPPER(mbtopic)", 0, r#"{"value":"A/B","error":null}"#),
+        ("missing", 0, r#"{"value":false,"error":"missingAttribute"}"#),
+        ("1 / 0", 0, r#"{"value":0,"error":"math"}"#),
+        ("-1", 0, r#"{"value":-1,"error":null}"#),
+        ("NOPE(1)", 0, r#"{"value":false,"error":"missingFunction"}"#),
+        ("ABC(", 64, r#"{"value":false,"error":"parse"}"#),
+    ] {
+        let output = run(&["eval", expression, &file]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((told.trim_end(), output.status.code()), (expected, Some(code)), "{expression}");
+    }
+    let piped = ["eval", "id", "-"];
+    assert_eq!(text_of(run_with(&piped, event), &piped), "{\"value\":\"1\",\"error\":null}\n");
+    assert_eq!(good(&["eval", "LENGTH('abc') = 3"]), "{\"value\":true,\"error\":null}\n");
+    let (_, error) = bad(&["eval", "type = = 't'"]);
+    assert_eq!(error, "type = = 't'\n       ^ a value is missing before this\n");
+    let (_, error) = bad(&["eval", "count = missing", &file]);
+    assert_eq!(error, "missingAttribute: missing is missing (column 9)\n");
+    let (code, error) = bad(&["eval", "id", "Cargo.toml"]);
+    assert!(code == 1 && error.contains("Cargo.toml: no CloudEvent"), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod cesql;
 mod cli;
 mod config;
 mod conformance;

@@ -10,6 +10,7 @@ use super::{RouteSpec, Sink};
 use crate::core::delivery::Guarantee;
 use crate::core::envelope::{Envelope, Seq};
 use crate::core::selector::PredicateError;
+use crate::core::view::View;
 
 /// Pauses after which a filter that still asks for one is not asked again.
 const PAUSES_MAX: usize = 100;
@@ -25,6 +26,8 @@ pub struct Explanation {
     pub filters: Vec<FilterExplanation>,
     /// Where it would go, or what the filters make of it.
     pub sinks: Vec<SinkExplanation>,
+    /// What the bus looks at in each event that reaches the route, in this order; empty where it takes all.
+    pub conditions: Vec<String>,
 }
 
 /// What one filter of a route does with an envelope, or with what those before made of it.
@@ -51,9 +54,9 @@ pub struct SinkExplanation {
 
 impl RouteSpec {
     /// Whether every predicate holds.
-    pub(super) fn wants(&self, envelope: &Envelope) -> Result<bool, PredicateError> {
+    pub(super) fn wants(&self, event: &View<'_>) -> Result<bool, PredicateError> {
         for predicate in &self.predicates {
-            if !predicate.matches(envelope)? {
+            if !predicate.matches(event)? {
                 return Ok(false);
             }
         }
@@ -92,7 +95,8 @@ impl RouteSpec {
             .or_else(|| self.predicates.iter().find_map(|predicate| predicate.refusal(envelope)));
         let sinks =
             if refused.is_some() { Vec::new() } else { self.explain_sinks(envelope, ingress, None) };
-        Explanation { route: self.name.clone(), refused, filters: Vec::new(), sinks }
+        let conditions = self.predicates.iter().map(|predicate| predicate.text()).collect();
+        Explanation { route: self.name.clone(), refused, filters: Vec::new(), sinks, conditions }
     }
 
     /// Takes an envelope through fresh filters; a pause is over at once.

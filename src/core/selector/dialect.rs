@@ -1,5 +1,5 @@
 //! The filter dialects of the [CloudEvents Subscriptions API](https://github.com/cloudevents/spec/blob/main/subscriptions/spec.md#324-filters)
-//! that need no expression language: `exact`, `prefix`, `suffix`, `all`, `any`, `not`.
+//! `exact`, `prefix`, `suffix`, `all`, `any`, `not`, and `sql`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Predicate, PredicateError, shown};
+use crate::core::cesql::{Expression, Expressions};
 use crate::core::envelope::{self, Envelope};
+use crate::core::view::View;
 
 /// Deepest nesting of `all`, `any` and `not`.
 pub const DEPTH_MAX: usize = 32;
@@ -33,6 +35,8 @@ pub enum Dialect {
     Any(Vec<Dialect>),
     /// This does not hold.
     Not(Box<Dialect>),
+    /// This expression is true, in CloudEvents SQL.
+    Sql(Expression),
 }
 
 impl Dialect {
@@ -54,7 +58,7 @@ impl Dialect {
             Self::Exact(attributes) | Self::Prefix(attributes) | Self::Suffix(attributes) => {
                 attributes.len()
             }
-            Self::All(_) | Self::Any(_) | Self::Not(_) => 1,
+            Self::All(_) | Self::Any(_) | Self::Not(_) | Self::Sql(_) => 1,
         };
         if *clauses > CLAUSES_MAX {
             return Err(format!("too many dialects: at most {CLAUSES_MAX} clauses"));
@@ -70,6 +74,7 @@ impl Dialect {
                 list.iter().try_for_each(|dialect| dialect.check(depth + 1, clauses))
             }
             Self::Not(dialect) => dialect.check(depth + 1, clauses),
+            Self::Sql(_) => Ok(()),
         }
     }
 
@@ -91,15 +96,36 @@ impl Dialect {
         Ok(())
     }
 
-    /// Whether it holds. Allocates nothing for text attributes and never reads the data.
-    pub fn holds(&self, envelope: &Envelope) -> bool {
+    /// Makes its expressions those that others share.
+    pub fn share(&mut self, expressions: &mut Expressions) {
         match self {
-            Self::Exact(attributes) => every(envelope, attributes, |have, want| have == want),
-            Self::Prefix(attributes) => every(envelope, attributes, |have, want| have.starts_with(want)),
-            Self::Suffix(attributes) => every(envelope, attributes, |have, want| have.ends_with(want)),
-            Self::All(list) => list.iter().all(|dialect| dialect.holds(envelope)),
-            Self::Any(list) => list.iter().any(|dialect| dialect.holds(envelope)),
-            Self::Not(dialect) => !dialect.holds(envelope),
+            Self::Sql(expression) => expressions.share(expression),
+            Self::All(list) | Self::Any(list) => {
+                for dialect in list {
+                    dialect.share(expressions);
+                }
+            }
+            Self::Not(dialect) => dialect.share(expressions),
+            Self::Exact(_) | Self::Prefix(_) | Self::Suffix(_) => {}
+        }
+    }
+
+    /// Whether it holds. Allocates nothing for text attributes; only expressions read the data.
+    ///
+    /// # Errors
+    /// The error of an expression; as between `AND` and `OR`, what decides before it is reached counts.
+    pub fn holds(&self, event: &View<'_>) -> Result<bool, PredicateError> {
+        let envelope = event.envelope();
+        match self {
+            Self::Exact(attributes) => Ok(every(envelope, attributes, |have, want| have == want)),
+            Self::Prefix(attributes) => {
+                Ok(every(envelope, attributes, |have, want| have.starts_with(want)))
+            }
+            Self::Suffix(attributes) => Ok(every(envelope, attributes, |have, want| have.ends_with(want))),
+            Self::All(list) => until(list, event, false),
+            Self::Any(list) => until(list, event, true),
+            Self::Not(dialect) => dialect.holds(event).map(|holds| !holds),
+            Self::Sql(expression) => expression.matches(event),
         }
     }
 
@@ -112,6 +138,7 @@ impl Dialect {
             Self::All(_) => "all",
             Self::Any(_) => "any",
             Self::Not(_) => "not",
+            Self::Sql(_) => "sql",
         }
     }
 
@@ -135,8 +162,8 @@ impl Dialect {
 }
 
 impl Predicate for Dialect {
-    fn matches(&self, envelope: &Envelope) -> Result<bool, PredicateError> {
-        Ok(self.holds(envelope))
+    fn matches(&self, event: &View<'_>) -> Result<bool, PredicateError> {
+        self.holds(event)
     }
 
     fn refusal(&self, envelope: &Envelope) -> Option<String> {
@@ -145,13 +172,18 @@ impl Predicate for Dialect {
                 self.attribute_refusal(envelope, attributes)
             }
             Self::All(list) => list.iter().find_map(|dialect| dialect.refusal(envelope)),
-            Self::Any(_) if self.holds(envelope) => None,
+            Self::Any(_) if self.holds(&View::of(envelope)) == Ok(true) => None,
             Self::Any(list) if list.is_empty() => Some("any of nothing".to_owned()),
             Self::Any(list) => {
                 let each: Vec<_> = list.iter().filter_map(|dialect| dialect.refusal(envelope)).collect();
                 Some(format!("any of: {}", each.join("; ")))
             }
-            Self::Not(dialect) => dialect.holds(envelope).then(|| self.text()),
+            Self::Not(dialect) => match dialect.holds(&View::of(envelope)) {
+                Ok(false) => None,
+                Ok(true) => Some(self.text()),
+                Err(_) => dialect.refusal(envelope),
+            },
+            Self::Sql(expression) => expression.refusal(envelope).map(|refusal| format!("sql {refusal}")),
         }
     }
 
@@ -169,8 +201,19 @@ impl Predicate for Dialect {
             Self::All(all) => list(all, " and "),
             Self::Any(any) => list(any, " or "),
             Self::Not(dialect) => format!("not {}", dialect.text()),
+            Self::Sql(expression) => format!("sql {:?}", expression.text()),
         }
     }
+}
+
+/// Whether one of the list is `wanted`, which ends the search.
+fn until(list: &[Dialect], event: &View<'_>, wanted: bool) -> Result<bool, PredicateError> {
+    for dialect in list {
+        if dialect.holds(event)? == wanted {
+            return Ok(wanted);
+        }
+    }
+    Ok(!wanted)
 }
 
 fn every(envelope: &Envelope, attributes: &Attributes, holds: impl Fn(&str, &str) -> bool) -> bool {

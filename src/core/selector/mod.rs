@@ -8,12 +8,14 @@ mod dialect;
 mod tests;
 mod topic_filter;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
 use super::envelope::{Envelope, Key};
+use super::view::View;
 
 pub use dialect::{Attributes, CLAUSES_MAX, DEPTH_MAX, Dialect};
 pub use topic_filter::{Level, TopicFilter};
@@ -24,7 +26,7 @@ pub trait Predicate: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When it cannot be evaluated for this envelope; it is counted, and the envelope is not wanted.
-    fn matches(&self, envelope: &Envelope) -> Result<bool, PredicateError>;
+    fn matches(&self, event: &View<'_>) -> Result<bool, PredicateError>;
 
     /// The clause that said no, in words: `exact type = "a" (is "b")`; `None` when it matches.
     fn refusal(&self, envelope: &Envelope) -> Option<String>;
@@ -40,7 +42,7 @@ pub struct PredicateError {
     /// The word its language has for the kind of error.
     pub kind: &'static str,
     /// What happened.
-    pub message: String,
+    pub message: Cow<'static, str>,
 }
 
 /// What is wanted: all parts that are set must hold. The default wants everything.
@@ -81,23 +83,24 @@ impl Selector {
     /// # Errors
     /// The first predicate that cannot be evaluated, unless an earlier part said no.
     pub fn matches(&self, envelope: &Envelope) -> Result<bool, PredicateError> {
-        if self.topic.as_ref().is_some_and(|filter| !filter.matches(&envelope.topic)) {
-            return Ok(false);
-        }
-        self.matches_beyond_topic(envelope)
+        self.sees(&View::of(envelope))
     }
 
-    /// As [`matches`](Self::matches) for an envelope whose topic is known to match, as from a trie.
+    /// As [`matches`](Self::matches), of a view that others look at, too.
     ///
     /// # Errors
     /// As [`matches`](Self::matches).
-    pub fn matches_beyond_topic(&self, envelope: &Envelope) -> Result<bool, PredicateError> {
+    pub fn sees(&self, event: &View<'_>) -> Result<bool, PredicateError> {
+        let envelope = event.envelope();
+        if self.topic.as_ref().is_some_and(|filter| !filter.matches(&envelope.topic)) {
+            return Ok(false);
+        }
         let wants_state = self.scope.is_some() || self.type_url.is_some() || self.name.is_some();
         if wants_state && !envelope.change.key().is_some_and(|key| self.matches_key(key)) {
             return Ok(false);
         }
         for predicate in &self.predicates {
-            if !predicate.matches(envelope)? {
+            if !predicate.matches(event)? {
                 return Ok(false);
             }
         }
@@ -115,10 +118,14 @@ impl Selector {
             return Some(format!("topic {filter:?} (is {})", shown(envelope.topic.as_str())));
         }
         self.key_refusal(envelope).or_else(|| {
-            self.predicates.iter().find_map(|predicate| match predicate.matches(envelope) {
+            self.predicates.iter().find_map(|predicate| match predicate.matches(&View::of(envelope)) {
                 Ok(true) => None,
                 Ok(false) => Some(predicate.refusal(envelope).unwrap_or_else(|| predicate.text())),
-                Err(error) => Some(format!("{} failed: {error}", predicate.text())),
+                Err(error) => Some(
+                    predicate
+                        .refusal(envelope)
+                        .unwrap_or_else(|| format!("{} failed: {error}", predicate.text())),
+                ),
             })
         })
     }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::cesql::Expression;
 use crate::core::envelope::Cause;
 use crate::core::topic::{LEVELS_MAX, TOPIC_MAX, Topic};
 
@@ -16,6 +17,10 @@ fn event(topic: &str) -> Envelope {
 
 fn dialect(json: &str) -> Dialect {
     serde_json::from_str(json).unwrap()
+}
+
+fn holds(dialect: &Dialect, event: &Envelope) -> bool {
+    dialect.holds(&View::of(event)).unwrap()
 }
 
 fn matches(filter: &str, topic: &str) -> bool {
@@ -116,7 +121,7 @@ fn dialects_compare_attributes_as_text() {
     ] {
         let dialect = dialect(json);
         dialect.validate().unwrap();
-        assert_eq!(dialect.holds(&event("t")), expected, "{json}");
+        assert_eq!(holds(&dialect, &event("t")), expected, "{json}");
     }
 }
 
@@ -168,7 +173,7 @@ fn a_refusal_names_the_clause_that_said_no() {
 #[derive(Debug)]
 struct Broken;
 impl Predicate for Broken {
-    fn matches(&self, _: &Envelope) -> Result<bool, PredicateError> {
+    fn matches(&self, _: &View<'_>) -> Result<bool, PredicateError> {
         Err(PredicateError { kind: "cast", message: "no number".into() })
     }
     fn refusal(&self, _: &Envelope) -> Option<String> {
@@ -245,6 +250,32 @@ fn any_event() -> impl Strategy<Value = Envelope> {
     })
 }
 
+/// The expression that says what a dialect does. An attribute that is not there is an error for SQL and no error
+/// for a dialect, so the expression asks for it first.
+fn sql(dialect: &Dialect) -> String {
+    let quoted = |text: &str| text.replace('\'', "''");
+    let literal = |text: &str| quoted(text).replace('%', "\\%").replace('_', "\\_");
+    let clauses = |attributes: &Attributes, clause: &dyn Fn(&str) -> String| {
+        let each =
+            attributes.iter().map(|(name, text)| format!("(EXISTS {name} AND {name} {})", clause(text)));
+        let each: Vec<String> = each.collect();
+        if each.is_empty() { "TRUE".to_owned() } else { format!("({})", each.join(" AND ")) }
+    };
+    let list = |list: &[Dialect], word: &str, none: &str| match list {
+        [] => none.to_owned(),
+        list => format!("({})", list.iter().map(sql).collect::<Vec<_>>().join(word)),
+    };
+    match dialect {
+        Dialect::Exact(attributes) => clauses(attributes, &|text| format!("= '{}'", quoted(text))),
+        Dialect::Prefix(attributes) => clauses(attributes, &|text| format!("LIKE '{}%'", literal(text))),
+        Dialect::Suffix(attributes) => clauses(attributes, &|text| format!("LIKE '%{}'", literal(text))),
+        Dialect::All(all) => list(all, " AND ", "TRUE"),
+        Dialect::Any(any) => list(any, " OR ", "FALSE"),
+        Dialect::Not(dialect) => format!("NOT ({})", sql(dialect)),
+        Dialect::Sql(expression) => format!("({})", expression.text()),
+    }
+}
+
 fn short_filter() -> impl Strategy<Value = TopicFilter> {
     "(a|[$]x|[+])?(/(a|[$]x|[+])?){0,2}|((a|[$]x|[+]|)/){0,2}[#>]"
         .prop_filter_map("not empty", |text| TopicFilter::parse(&text).ok())
@@ -285,17 +316,26 @@ proptest! {
     fn dialects_obey_the_laws_of_logic(list in proptest::collection::vec(any_dialect(), 0..4), event in any_event()) {
         let (all, any) = (Dialect::All(list.clone()), Dialect::Any(list.clone()));
         let negated: Vec<_> = list.iter().map(not).collect();
-        prop_assert_eq!(not(&not(&all)).holds(&event), all.holds(&event));
-        prop_assert_eq!(not(&all).holds(&event), Dialect::Any(negated.clone()).holds(&event));
-        prop_assert_eq!(not(&any).holds(&event), Dialect::All(negated).holds(&event));
-        prop_assert_eq!(all.holds(&event), list.iter().all(|dialect| dialect.holds(&event)));
-        prop_assert_eq!(any.holds(&event), list.iter().any(|dialect| dialect.holds(&event)));
+        prop_assert_eq!(holds(&not(&not(&all)), &event), holds(&all, &event));
+        prop_assert_eq!(holds(&not(&all), &event), holds(&Dialect::Any(negated.clone()), &event));
+        prop_assert_eq!(holds(&not(&any), &event), holds(&Dialect::All(negated), &event));
+        prop_assert_eq!(holds(&all, &event), list.iter().all(|dialect| holds(dialect, &event)));
+        prop_assert_eq!(holds(&any, &event), list.iter().any(|dialect| holds(dialect, &event)));
     }
 
     #[test]
     fn there_is_a_refusal_exactly_when_it_does_not_match(dialect in any_dialect(), event in any_event()) {
-        prop_assert_eq!(dialect.refusal(&event).is_none(), dialect.holds(&event));
+        prop_assert_eq!(dialect.refusal(&event).is_none(), holds(&dialect, &event));
         drop((dialect.text(), dialect.validate()));
+    }
+
+    #[test]
+    fn each_dialect_equals_its_sql_form(dialect in any_dialect(), event in any_event()) {
+        let text = sql(&dialect);
+        let expression = Expression::filter(&text).unwrap();
+        prop_assert_eq!(expression.wants(&View::of(&event)), Ok(holds(&dialect, &event)), "{}", text);
+        let as_dialect = Dialect::Sql(expression);
+        prop_assert_eq!(holds(&not(&as_dialect), &event), !holds(&dialect, &event));
     }
 
     #[test]

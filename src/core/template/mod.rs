@@ -3,7 +3,7 @@
 //! | written | becomes |
 //! |---|---|
 //! | `{reason}` | the attribute, in its canonical text form |
-//! | `{data.a.b[0]}` | the string, number or boolean at that path of JSON data |
+//! | `{data.a.b[0]}`, `{data.a['x.y']}` | the string, number or boolean at that path of JSON data |
 //! | `{topic.2}` | the third token of the topic |
 //! | `{topic}` | the whole topic, which is the only value that may be several tokens |
 //! | `{route}` | the route's name |
@@ -23,12 +23,11 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::data::Path;
 use super::delivery::Reason;
 use super::envelope::Envelope;
 use super::topic::{TOPIC_MAX, Topic};
 
-/// Most bytes of data that a `{data.path}` reads.
-pub const DATA_MAX: usize = 1 << 20;
 /// Most bytes of a rendered text.
 pub const TEXT_MAX: usize = 64 << 10;
 /// Most bytes of a rendered URL.
@@ -88,30 +87,10 @@ struct Field {
 #[derive(Debug, PartialEq)]
 enum Source {
     Attribute,
-    Data(Box<[Step]>),
+    Data(Path),
     Token(usize),
     Topic,
     Route,
-}
-
-/// One step of a path into JSON data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The member of an object.
-    Member(Box<str>),
-    /// The item of a list, from 0.
-    Item(usize),
-}
-
-/// Reads a path into JSON data as templates write it: `data.a.b[0]`.
-///
-/// # Errors
-/// Says what is no path in it.
-pub fn data_path(text: &str) -> Result<Box<[Step]>, String> {
-    match parse::source(text)? {
-        Source::Data(steps) => Ok(steps),
-        _ => Err(format!("{text:?} is no path into the data: write data.name")),
-    }
 }
 
 impl Template {

@@ -1,10 +1,8 @@
 //! Reads templates, and says by column what is wrong with one.
 
-use super::{Field, Piece, Source, Spelling, Step};
+use super::{Field, Piece, Source, Spelling};
+use crate::core::data::Path;
 use crate::core::envelope::{ATTRIBUTE_NAME_MAX, check_name};
-
-/// Most steps of a `{data.path}`.
-const STEPS_MAX: usize = 32;
 
 /// What stands in a column, for the check of literal text.
 #[derive(Clone, Copy, PartialEq)]
@@ -89,7 +87,7 @@ pub(super) fn source(name: &str) -> Result<Source, String> {
     if let Some(path) =
         name.strip_prefix("data.").or_else(|| name.strip_prefix("data").filter(|p| p.starts_with('[')))
     {
-        return steps(path).map(Source::Data).map_err(|reason| format!("{{{name}}} {reason}"));
+        return Path::parse(path).map(Source::Data).map_err(|reason| format!("{{{name}}} {reason}"));
     }
     if let Some(number) = name.strip_prefix("topic.") {
         let number = number.parse().map(Source::Token);
@@ -102,39 +100,6 @@ pub(super) fn source(name: &str) -> Result<Source, String> {
              {{data.path}}, {{topic}}, {{topic.0}} or {{route}}"
         )),
     }
-}
-
-/// Reads `a.b[0].c`.
-fn steps(path: &str) -> Result<Box<[Step]>, &'static str> {
-    let mut steps = Vec::new();
-    for (at, part) in path.split('.').enumerate() {
-        let (member, mut items) = match part.find('[') {
-            Some(bracket) => part.split_at(bracket),
-            None => (part, ""),
-        };
-        if member.contains(']') {
-            return Err("is no path: ] closes nothing");
-        }
-        // Only the first member may be left out: `data[0]`.
-        if !member.is_empty() {
-            steps.push(Step::Member(member.into()));
-        } else if at > 0 || items.is_empty() {
-            return Err("is no path: a name is empty");
-        }
-        while !items.is_empty() {
-            let item = items.strip_prefix('[').and_then(|items| items.split_once(']'));
-            let number = item.and_then(|(number, after)| Some((number.parse().ok()?, after)));
-            let Some((number, after)) = number else {
-                return Err("is no path: write [0] for the first item of a list");
-            };
-            steps.push(Step::Item(number));
-            items = after;
-        }
-    }
-    if steps.len() > STEPS_MAX {
-        return Err("is too deep: at most 32 steps");
-    }
-    Ok(steps.into())
 }
 
 /// Checks literal text, by character and by token; the template ends before column `end`.

@@ -4,9 +4,9 @@ use std::cell::OnceCell;
 
 use bytestring::ByteString;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value as Json;
 
-use super::{DATA_MAX, Field, Piece, Source, Spelling, Step};
+use super::{Field, Piece, Source, Spelling};
+use crate::core::data::{Found, Json, Path};
 use crate::core::delivery::Reason;
 use crate::core::envelope::Envelope;
 use crate::core::spelling;
@@ -114,21 +114,19 @@ impl Values<'_> {
             Source::Route => self.push(field, Some(self.route), address),
             Source::Topic => self.push_topic(address),
             Source::Data(path) => match self.data(path) {
-                Ok(Json::String(text)) => self.push(field, Some(text), address),
-                Ok(Json::Number(number)) => self.push(field, Some(&number.to_string()), address),
-                Ok(Json::Bool(value)) => {
-                    self.push(field, Some(if *value { "true" } else { "false" }), address)
+                Ok(Found::Text(text)) => self.push(field, Some(&text), address),
+                Ok(Found::Number(number)) => self.push(field, Some(number), address),
+                Ok(Found::Boolean(value)) => {
+                    self.push(field, Some(if value { "true" } else { "false" }), address)
                 }
-                Ok(Json::Array(_)) => {
-                    Err(format!("{{{}}} is a list, not a single value", field.name).into())
-                }
-                Ok(Json::Object(_)) => {
+                Ok(Found::List) => Err(format!("{{{}}} is a list, not a single value", field.name).into()),
+                Ok(Found::Object) => {
                     Err(format!("{{{}}} is an object, not a single value", field.name).into())
                 }
                 Err(why) if field.default.is_none() => {
                     Err(format!("{{{}}} is missing: {why}", field.name).into())
                 }
-                Ok(Json::Null) | Err(_) => self.push(field, None, address),
+                Ok(Found::Missing | Found::Null) | Err(_) => self.push(field, None, address),
             },
         }
     }
@@ -174,22 +172,9 @@ impl Values<'_> {
         Ok(())
     }
 
-    /// What is at `path` of the data; null where there is nothing.
-    fn data(&self, path: &[Step]) -> Result<&Json, &'static str> {
-        let json = self.json.get_or_init(|| {
-            if self.envelope.data.len() > DATA_MAX {
-                return Err("the data is larger than the 1 MiB that templates read");
-            }
-            serde_json::from_slice(&self.envelope.data).map_err(|_| "the data is no JSON")
-        });
-        let mut at = json.as_ref().map_err(|why| *why)?;
-        for step in path {
-            let next = match step {
-                Step::Member(name) => at.get(&**name),
-                Step::Item(number) => at.get(number),
-            };
-            at = next.unwrap_or(&Json::Null);
-        }
-        Ok(at)
+    /// What is at `path` of the data.
+    fn data(&self, path: &Path) -> Result<Found<'_>, &'static str> {
+        let json = self.json.get_or_init(|| Json::read(&self.envelope.data));
+        json.as_ref().map(|json| json.at(path)).map_err(|why| *why)
     }
 }

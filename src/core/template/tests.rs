@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::data::DATA_MAX;
 use crate::core::spelling::{from_subject, to_subject};
 
 use Spelling::{Subject, Url};

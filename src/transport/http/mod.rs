@@ -27,8 +27,7 @@
 //! | undelivered, late | 503 with `Retry-After` | 429 and 503 (`Retry-After` is kept), 408, no connection, no answer | undelivered |
 //!
 //! Not supported: events in trailers; Avro and XML formats; `WebHook-Request-Callback` (a sink must answer the
-//! handshake at once); WebSocket over HTTP/2; publishing over WebSocket; `policy=block` for remote subscribers;
-//! CloudEvents SQL in `where=` and in subscription filters, until the filters feature brings it.
+//! handshake at once); WebSocket over HTTP/2; publishing over WebSocket; `policy=block` for remote subscribers.
 //!
 //! [HTTP binding]: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 //! [webhook]: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md

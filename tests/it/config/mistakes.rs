@@ -89,7 +89,6 @@ const MISTAKES: &[Mistake] = &[
     one("one port twice", &["admin: {listen: \"127.0.0.1:1\"}\nhealth: {listen: ‸\"127.0.0.1:1\"}\n"]),
     one("unknown word", &["routes: {r: {to: [{bus: x}], when_full: ‸drop_newest}}\n"]),
     one("a log of a later version", &["event_log: {type: ‸disk}\n"]),
-    one("an expression", &["routes:\n  r:\n    ‸where: \"reason = 'BackOff'\"\n    to: [{bus: x}]\n"]),
     one(
         "an unknown filter",
         &["routes:\n  r:\n    filters: [{‸dedup: {window: 1m}}]\n    to: [{bus: x}]\n"],
@@ -112,6 +111,21 @@ const MISTAKES: &[Mistake] = &[
     one(
         "an output that no filter has",
         &["routes: {r: {filters: [{dedupe: {}}], to: [{bus: x, ‸output: alert}]}}\n"],
+    ),
+    one(
+        "an expression without a value",
+        &["routes:\n  r:\n    where: \"reason = ‸AND type = 'x'\"\n    to: [{bus: x}]\n"],
+    ),
+    one(
+        "an expression over several lines",
+        &["routes:\n  r:\n    where: |\n      ‸reason = 'a'\n      OR LIKE\n    to: [{bus: x}]\n"],
+    ),
+    one("an unknown function", &["routes:\n  r:\n    where: ‸LEN(type) = 3\n    to: [{bus: x}]\n"]),
+    one("an expression of text", &["routes:\n  r:\n    where: ‸CONCAT(type, 'x')\n    to: [{bus: x}]\n"]),
+    one("a list of expressions", &["routes:\n  r:\n    ‸where: [{sql: a}]\n    to: [{bus: x}]\n"]),
+    one(
+        "a wrong expression of a dialect",
+        &["routes:\n  r:\n    dialects: [{any: [{sql: ‸\"a ==\"}]}]\n    to: [{bus: x}]\n"],
     ),
     one("capture", &["‸capture: {listen: \":15001\"}\n"]),
     one("a wrong dialect", &["routes: {r: {dialects: [{‸exakt: {type: x}}], to: [{bus: x}]}}\n"]),

@@ -2,6 +2,7 @@
 
 mod bus;
 mod delivery;
+mod ending;
 mod envelope;
 mod filters;
 mod routes;

@@ -6,36 +6,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
+use meshbus::core::cesql::Expression;
 use meshbus::core::consumer::{Overflow, Source};
 use meshbus::core::delivery::{Assurance, Deliveries, Delivery, Guarantee, Mailbox, Target};
 use meshbus::core::route::{Retry, RouteSpec, Router, Sink, To, WhenFull};
-use meshbus::core::selector::{Predicate, PredicateError, Selector, TopicFilter};
+use meshbus::core::selector::{Selector, TopicFilter};
 use meshbus::core::subscription::{Message, Start};
 use meshbus::core::template::{Spelling, Template};
-use meshbus::core::{Bus, Envelope, Outcome, Receipt, Value};
+use meshbus::core::{Bus, Outcome, Receipt, Value};
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{event, small_bus};
 
-fn target(pipelined: bool) -> Target {
+pub(super) fn target(pipelined: bool) -> Target {
     let guarantee =
         Guarantee { assurance: Assurance::AtLeastOnce, identity: true, because: "a test".into() };
     Target { address: None, pipelined, guarantee, options: Arc::new(()) }
 }
 
-fn to(name: &'static str, mailbox: &Arc<Mailbox>, pipelined: bool) -> To {
+pub(super) fn to(name: &'static str, mailbox: &Arc<Mailbox>, pipelined: bool) -> To {
     let sink =
         Sink::Connector { name: name.into(), mailbox: Arc::clone(mailbox), target: target(pipelined) };
     To { output: None, sink }
 }
 
-fn topic_sink(template: &str) -> Sink {
+pub(super) fn topic_sink(template: &str) -> Sink {
     Sink::Bus { topic: Template::parse(template, Spelling::Topic).expect("valid") }
 }
 
-fn route(name: &'static str, topic: &str, to: Vec<To>) -> RouteSpec {
+pub(super) fn route(name: &'static str, topic: &str, to: Vec<To>) -> RouteSpec {
     RouteSpec {
         name: name.into(),
         from: vec![Source { connector: None, topic: Some(TopicFilter::parse(topic).expect("valid")) }],
@@ -54,7 +55,7 @@ fn route(name: &'static str, topic: &str, to: Vec<To>) -> RouteSpec {
 }
 
 /// Starts a route, and the worker that comes with it, if one does.
-fn start(router: &Router, spec: RouteSpec) -> JoinHandle<()> {
+pub(super) fn start(router: &Router, spec: RouteSpec) -> JoinHandle<()> {
     let worker = router.set(spec);
     tokio::spawn(async move {
         if let Some(worker) = worker {
@@ -64,7 +65,7 @@ fn start(router: &Router, spec: RouteSpec) -> JoinHandle<()> {
 }
 
 /// A sink that answers each delivery as `decide` says and notes the ids it took.
-fn sink(
+pub(super) fn sink(
     mailbox: &Arc<Mailbox>,
     mut decide: impl FnMut(&Delivery) -> Outcome + Send + 'static,
 ) -> JoinHandle<Vec<String>> {
@@ -84,7 +85,7 @@ fn sink(
     })
 }
 
-async fn fates(receipts: &[Receipt]) -> Vec<Outcome> {
+pub(super) async fn fates(receipts: &[Receipt]) -> Vec<Outcome> {
     let mut fates = Vec::new();
     for receipt in receipts {
         fates.push(timeout(Duration::from_mins(1), receipt.delivered()).await.expect("answered"));
@@ -92,8 +93,31 @@ async fn fates(receipts: &[Receipt]) -> Vec<Outcome> {
     fates
 }
 
-fn rejected() -> Outcome {
+pub(super) fn rejected() -> Outcome {
     Outcome::Rejected("no".into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expression_selects_and_its_errors_are_counted_apart() {
+    let bus = small_bus(100);
+    let router = Router::new(bus.clone());
+    let mailbox = Arc::new(Mailbox::default());
+    let mut spec = route("r", "a/#", vec![to("out", &mailbox, false)]);
+    spec.predicates.push(Arc::new(Expression::filter("n < 3 AND mbtopic != 'a/x'").expect("valid")));
+    start(&router, spec);
+    let taken = sink(&mailbox, |_| Outcome::Delivered);
+    let mut events = vec![event("a/b", 1), event("a/b", 2), event("a/x", 3), event("a/b", 4)];
+    for (event, n) in events.iter_mut().zip([1, 5, 1]) {
+        event.extensions.set("n", n);
+    }
+    let receipts = bus.publish(events).await;
+    let wanted = [Outcome::Delivered, Outcome::Filtered, Outcome::Filtered, Outcome::Filtered];
+    assert_eq!(fates(&receipts).await, wanted);
+    let routes = router.routes();
+    let stats = &routes[0].2;
+    assert_eq!((stats.delivered.get(), stats.filtered.get(), stats.errored.get()), (1, 2, 1));
+    mailbox.close();
+    assert_eq!(taken.await.expect("ends"), ["1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,62 +340,6 @@ async fn the_receipt_of_an_input_waits_for_what_its_bus_output_reaches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_route_finishes_what_it_has_and_takes_nothing_more() {
-    let bus = small_bus(100);
-    let router = Router::new(bus.clone());
-    let mailbox = Arc::new(Mailbox::default());
-    let worker = start(&router, route("r", "a", vec![to("s", &mailbox, false)]));
-    let before = bus.publish((0..20).map(|n| event("a", n)).collect()).await;
-    router.remove("r");
-    let after = bus.publish(vec![event("a", 20)]).await;
-    let taken = sink(&mailbox, |_| Outcome::Delivered);
-    assert!(fates(&before).await.iter().all(|fate| *fate == Outcome::Delivered));
-    fates(&after).await;
-    timeout(Duration::from_secs(5), worker).await.expect("the worker ends").expect("without a panic");
-    mailbox.close();
-    assert_eq!(taken.await.expect("ends").len(), 20);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_route_removed_with_its_connector_holds_no_receipt() {
-    let bus = small_bus(100);
-    let router = Router::new(bus.clone());
-    let mailbox = Arc::new(Mailbox::default());
-    let worker = start(&router, route("r", "a/#", vec![to("s", &mailbox, false)]));
-    let mut deliveries = Deliveries(Arc::clone(&mailbox));
-    // One the connector holds, one that waits in its mailbox, one that waits in the route for its key.
-    let receipts = bus.publish(vec![event("a/x", 1), event("a/y", 2), event("a/y", 3)]).await;
-    let mut held = Vec::new();
-    assert_eq!(deliveries.recv(&mut held, 1).await, 1);
-    router.remove("r");
-    mailbox.close();
-    drop(held);
-    mailbox.abandon();
-    let undelivered = |fate: &Outcome| matches!(fate, Outcome::Undelivered(_));
-    assert!(fates(&receipts).await.iter().all(undelivered), "the sources keep them or send them again");
-    timeout(Duration::from_secs(1), worker).await.expect("the worker ends").expect("in peace");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_route_removed_with_its_connector_answers_what_had_no_room_too() {
-    let bus = small_bus(100);
-    let router = Router::new(bus.clone());
-    let mailbox = Arc::new(Mailbox::default());
-    let mut spec = route("r", "a/#", vec![to("s", &mailbox, false)]);
-    spec.in_flight = 1;
-    let worker = start(&router, spec);
-    let receipts = bus.publish((0..14).map(|n| event("a/x", n)).collect()).await;
-    let mut held = Vec::new();
-    assert_eq!(Deliveries(Arc::clone(&mailbox)).recv(&mut held, 1).await, 1);
-    router.remove("r");
-    mailbox.close();
-    drop(held);
-    assert!(fates(&receipts).await.iter().all(|fate| matches!(fate, Outcome::Undelivered(_))));
-    timeout(Duration::from_secs(1), worker).await.expect("the worker ends").expect("in peace");
-    assert!(router.is_idle());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_dropping_route_whose_sink_is_away_holds_no_more_than_the_log_and_its_limit() {
     let bus = small_bus(100);
     let router = Router::new(bus.clone());
@@ -388,62 +356,6 @@ async fn a_dropping_route_whose_sink_is_away_holds_no_more_than_the_log_and_its_
     assert!(waiting < 2 * 1024 + 100, "{waiting} wait");
     let (_, _, stats) = router.routes().pop().expect("one route");
     assert_eq!(stats.dropped.get() as usize, 5000 - waiting);
-}
-
-/// Panics at the event that its text says.
-#[derive(Debug)]
-struct Panics(&'static str);
-
-impl Predicate for Panics {
-    fn matches(&self, envelope: &Envelope) -> Result<bool, PredicateError> {
-        assert!(*envelope.id != *self.0, "on purpose");
-        Ok(true)
-    }
-
-    fn refusal(&self, _: &Envelope) -> Option<String> {
-        None
-    }
-
-    fn text(&self) -> String {
-        String::new()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn routes_whose_worker_panics_go_on_at_another() {
-    let bus = small_bus(100);
-    let router = Router::new(bus.clone());
-    let mailbox = Arc::new(Mailbox::default());
-    let _sink = sink(&mailbox, |_| Outcome::Delivered);
-    let mut spec = route("r", "a/#", vec![to("s", &mailbox, false)]);
-    spec.predicates.push(Arc::new(Panics("2")));
-    let worker = start(&router, spec);
-    let receipts = bus.publish(vec![event("a", 1), event("a", 2), event("a", 3)]).await;
-    assert!(worker.await.is_err());
-    let undelivered = |fate: &Outcome| matches!(fate, Outcome::Undelivered(_));
-    assert!(fates(&receipts).await.iter().skip(1).all(undelivered));
-    let between = bus.publish(vec![event("a", 4)]).await;
-    assert!(fates(&between).await.iter().all(undelivered), "nothing is acknowledged while it stands still");
-    for worker in router.restore() {
-        drop(tokio::spawn(worker.run()));
-    }
-    assert!(router.restore().is_empty());
-    let receipts = bus.publish(vec![event("a", 5)]).await;
-    assert_eq!(fates(&receipts).await, [Outcome::Delivered]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_aborted_worker_leaves_no_receipt_unanswered() {
-    let bus = small_bus(100);
-    let router = Router::new(bus.clone());
-    let mailbox = Arc::new(Mailbox::default());
-    let worker = start(&router, route("r", "a", vec![to("s", &mailbox, false)]));
-    let receipts = bus.publish((0..80).map(|n| event("a", n)).collect()).await;
-    tokio::task::yield_now().await;
-    router.remove("r");
-    worker.abort();
-    assert!(worker.await.is_err());
-    assert!(fates(&receipts).await.iter().all(|fate| matches!(fate, Outcome::Undelivered(_))));
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use crate::core::consumer::Entry;
 use crate::core::delivery::{Delivery, Mailbox, Outcome, Reason};
 use crate::core::envelope::Envelope;
 use crate::core::record::Record;
+use crate::core::view::View;
 use route::Route;
 
 /// Records taken on, as a multiple of the in-flight limit: keys that wait leave room for keys that go on.
@@ -304,7 +305,8 @@ impl Worker {
         if evicted && spec.when_full == WhenFull::DeadLetter {
             return self.bury(task, &envelope, "the log was full".into(), 0);
         }
-        match spec.wants(&envelope) {
+        let Some(entry) = self.tasks.get(task) else { return };
+        match spec.wants(&View::of_record(&entry.record)) {
             Ok(true) => {}
             Ok(false) => {
                 stats.filtered.add(1);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use bytes::Bytes;
-use http::StatusCode;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
@@ -16,9 +15,10 @@ use super::access::Caller;
 use super::problem::Problem;
 use super::publish::query;
 use crate::core::access::Action;
+use crate::core::cesql::Expression;
 use crate::core::consumer::Overflow;
 use crate::core::record::Record;
-use crate::core::selector::{Selector, TopicFilter};
+use crate::core::selector::{Predicate, Selector, TopicFilter};
 use crate::core::subscription::{Message, Start, Subscription};
 use crate::core::{Change, Envelope, Seq};
 use crate::schema::cloudevents::json;
@@ -77,15 +77,12 @@ impl Feed {
     /// Opens what a request asks for.
     ///
     /// # Errors
-    /// A wrong query, 401, 403, 410 for a position that is gone, 501 for expressions, 503 when all seats are
-    /// taken.
+    /// A wrong query, 401, 403, 410 for a position that is gone, 503 when all seats are taken.
     pub(super) fn open(shared: &Arc<Shared>, request: &Request) -> Result<Self, Problem> {
         let caller = Caller::of(&shared.bus, request.headers())?;
         let wanted: Wanted = query(request.uri())?;
-        if wanted.expression.is_some() {
-            let detail = "where= takes CloudEvents SQL, which comes with the filters feature";
-            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
-        }
+        let expression = wanted.expression.as_deref().map(Expression::filter).transpose();
+        let expression = expression.map_err(|error| Problem::bad_request(format!("where {error}")))?;
         let filter = wanted.filter.as_deref().unwrap_or("#");
         let filter =
             TopicFilter::parse(filter).map_err(|error| Problem::bad_request(format!("filter {error}")))?;
@@ -110,6 +107,10 @@ impl Feed {
             scope: wanted.scope.map(Into::into),
             type_url: wanted.type_url.map(Into::into),
             name: wanted.name.map(Into::into),
+            predicates: expression
+                .into_iter()
+                .map(|expression| -> Arc<dyn Predicate> { Arc::new(expression) })
+                .collect(),
             ..Selector::topic(filter)
         };
         let subscription = shared

@@ -117,6 +117,7 @@ fn subscribe() -> Value {
         ("from", "now (default), snapshot, or the position after which to begin"),
         ("policy", "When too slow for events: disconnect (default) or drop_oldest"),
         ("scope", "State of this scope only"),
+        ("where", "CloudEvents SQL that is true for the events wanted"),
         ("type", "State of this type only"),
         ("name", "State of this name only"),
         ("header:Last-Event-ID", "The position after which to resume"),
@@ -130,7 +131,6 @@ fn subscribe() -> Value {
         ("400", "Malformed"),
         ("403", "Not allowed"),
         ("410", "The position is gone"),
-        ("501", "where= is not served yet"),
         ("503", "Too many subscribers"),
     ];
     operation("subscribe", "Follows events and state", &query, &answers)

@@ -305,11 +305,6 @@ fn dialects(subscription: &Subscription) -> Result<Vec<Dialect>, String> {
         given.push((format!("filters[{at}]"), filter.clone()));
     }
     let read = |(place, value): (String, Value)| {
-        if value.get("sql").is_some() {
-            return Err(format!(
-                "{place}: the dialect sql comes with the filters feature; use exact, prefix, suffix, all, any, not"
-            ));
-        }
         let dialect: Dialect =
             serde_json::from_value(value).map_err(|error| format!("{place}: {error}"))?;
         dialect.validate().map_err(|reason| format!("{place}: {reason}"))?;

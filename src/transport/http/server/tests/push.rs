@@ -51,7 +51,7 @@ async fn what_cannot_be_delivered_is_refused_with_the_reason() {
         (json!({"protocol": "KAFKA"}), "KAFKA"),
         (json!({"sink": "ftp://example.com"}), "sink"),
         (json!({"sink": "http://user:pass@example.com"}), "credentials"),
-        (json!({"filters": [{"sql": "true"}]}), "sql"),
+        (json!({"filters": [{"sql": "true AND"}]}), "column 9: a value is missing here"),
         (json!({"filters": [{"exact": {}}]}), "filters[0]"),
         (json!({"filters": [{"exakt": {"type": "a"}}]}), "exact"),
         (json!({"types": []}), "types"),
@@ -81,7 +81,7 @@ async fn a_sink_gets_what_its_filters_want_and_retries_until_it_takes_it() {
         "protocol": "HTTP",
         "sink": sink.url("/hook?key=1"),
         "sinkcredential": {"credentialtype": "ACCESSTOKEN", "accesstoken": "t", "accesstokenexpiresutc": "x"},
-        "filters": [{"any": [{"exact": {"id": "2"}}, {"suffix": {"id": "3"}}]}]
+        "filters": [{"any": [{"exact": {"id": "2"}}, {"sql": "id LIKE '%3'"}]}]
     });
     let mut wanted = wanted;
     wanted["sinkcredential"].as_object_mut().unwrap().remove("accesstokenexpiresutc");
