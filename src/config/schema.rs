@@ -201,8 +201,15 @@ impl Parts {
 fn parts_bus() -> Value {
     json!({
         "type": "object", "required": ["bus"], "additionalProperties": false,
-        "properties": {"bus": {"description": "A template of the topic, such as `alerts/{reason|none}`.", "type": "string"}},
+        "properties": {
+            "bus": {"description": "A template of the topic, such as `alerts/{reason|none}`.", "type": "string"},
+            "output": output(),
+        },
     })
+}
+
+fn output() -> Value {
+    json!({"description": "Only what a filter of the route emits to this output.", "type": "string"})
 }
 
 /// A map with exactly one of these keys. Counted rather than a choice of schemas, of which editors tell less.
@@ -243,6 +250,7 @@ fn add_connector(target: &mut Value) {
     if let Value::Object(properties) = properties {
         let connector = json!({"description": "The connector it goes to.", "type": "string"});
         properties.insert("connector".to_owned(), connector);
+        properties.insert("output".to_owned(), output());
     }
     let required = fields.entry("required").or_insert_with(|| json!([]));
     if let Value::Array(required) = required {

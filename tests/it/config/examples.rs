@@ -141,13 +141,14 @@ fn the_reference_has_every_option() {
     assert!(missing.is_empty(), "config/reference.yaml lacks {missing:#?}");
 }
 
-/// `text` with the plugin that it holds as a comment, because its file would have to be there.
+/// `text` with what it holds as a comment, because a plugin's file would have to be there: it, and its outputs.
 fn uncommented(text: &str) -> String {
     let mut inside = false;
     let mut line = |line: &str| {
         let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
         let part = rest.strip_prefix("# ").unwrap_or_default();
-        inside = part.starts_with("- wasm:") || inside && part.starts_with("    ");
+        let begins = part.starts_with("- wasm:") || part.starts_with("- {") && part.contains("output:");
+        inside = begins || inside && part.starts_with("    ");
         if inside { format!("{indent}{part}\n") } else { format!("{line}\n") }
     };
     text.lines().map(&mut line).collect()
