@@ -13,6 +13,8 @@ mod explain;
 mod get;
 mod graph;
 mod init;
+#[cfg(feature = "wasm")]
+mod plugin;
 mod publish;
 mod put;
 mod run;
@@ -80,6 +82,8 @@ enum Verb {
     Explain(explain::Explain),
     Tap(tap::Tap),
     Graph(graph::Graph),
+    #[cfg(feature = "wasm")]
+    Plugin(plugin::Plugin),
     Completions(completions::Completions),
 }
 
@@ -105,6 +109,8 @@ impl Cli {
             Verb::Explain(verb) => Box::pin(verb.run()).await,
             Verb::Tap(verb) => Box::pin(verb.run()).await,
             Verb::Graph(verb) => verb.run(),
+            #[cfg(feature = "wasm")]
+            Verb::Plugin(verb) => verb.run().await,
             Verb::Completions(verb) => verb.run(),
         }
     }

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a command said, and how it ended.
 #[derive(Debug)]
-struct Said {
+pub(crate) struct Said {
     status: ExitStatus,
     out: String,
     err: String,
@@ -34,12 +34,12 @@ impl Said {
         self.status.code().expect("an exit code")
     }
 
-    fn events(self) -> Vec<Value> {
+    pub(crate) fn events(self) -> Vec<Value> {
         self.good().lines().map(|line| serde_json::from_str(line).expect("an event a line")).collect()
     }
 }
 
-fn start(server: &str, args: &[&str]) -> Child {
+pub(crate) fn start(server: &str, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_meshbus"))
         .args(args)
         .env("MESHBUS_SERVER", server)
@@ -53,7 +53,7 @@ fn start(server: &str, args: &[&str]) -> Child {
 }
 
 /// Waits for its end; killed when that takes too long, which fails the test by its status.
-async fn finish(mut child: Child, input: Vec<u8>) -> Said {
+pub(crate) async fn finish(mut child: Child, input: Vec<u8>) -> Said {
     let pid = child.id().to_string();
     let mut stdin = child.stdin.take().expect("standard input");
     // What ends before it has read all is judged by how it ended.

@@ -38,4 +38,6 @@ mod jetstream_to_webhook;
 mod mqtt;
 mod mqtt_to_jetstream;
 mod pairs;
+#[cfg(feature = "wasm")]
+mod plugins;
 mod reload;

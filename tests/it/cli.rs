@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "init",
     "run",
     "validate",
@@ -22,11 +22,12 @@ const VERBS: [&str; 16] = [
     "explain",
     "tap",
     "graph",
+    "plugin",
     "completions",
 ];
 
 /// The program in the root of the package, its environment without anything of ours.
-fn meshbus(args: &[&str]) -> Command {
+pub(crate) fn meshbus(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshbus"));
     command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
     for name in ["MESHBUS_CONFIG", "MESHBUS_SERVER", "MESHBUS_ADMIN", "MESHBUS_TOKEN", "COLUMNS"] {
@@ -47,7 +48,7 @@ fn run_with(args: &[&str], input: &str) -> Output {
 }
 
 /// Standard output of what must succeed.
-fn good(args: &[&str]) -> String {
+pub(crate) fn good(args: &[&str]) -> String {
     text_of(run(args), args)
 }
 
@@ -58,7 +59,7 @@ fn text_of(output: Output, args: &[&str]) -> String {
 }
 
 /// Exit code and standard error.
-fn bad(args: &[&str]) -> (i32, String) {
+pub(crate) fn bad(args: &[&str]) -> (i32, String) {
     let output = run(args);
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
@@ -87,6 +88,9 @@ fn every_verb_explains_itself_with_an_example() {
         let help = good(&[verb, "--help"]);
         assert!(help.contains("meshbus ") && help.contains("xample"), "{verb} has no example:\n{help}");
         insta::assert_snapshot!(format!("help_{verb}"), help);
+    }
+    for verb in ["new", "build", "inspect", "test"] {
+        insta::assert_snapshot!(format!("help_plugin_{verb}"), good(&["plugin", verb, "--help"]));
     }
 }
 
@@ -120,6 +124,10 @@ fn wrong_words_are_exit_code_64() {
         &["address", "a/#"],
         &["init", "nothing"],
         &["completions", "tcsh"],
+        &["plugin", "new", "No Name"],
+        &["plugin", "new", "std"],
+        &["plugin", "new", "x", "--lang", "c", "--json"],
+        &["plugin", "test", "x.wasm", "--config", "{"],
     ] {
         let (code, error) = bad(args);
         assert_eq!(code, 64, "{args:?}: {error}");

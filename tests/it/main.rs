@@ -15,6 +15,8 @@ mod core;
 #[cfg(feature = "wasm")]
 #[path = "../guests/mod.rs"]
 mod guests;
+#[cfg(feature = "wasm")]
+mod plugin;
 mod sixth;
 mod start;
 #[path = "../conformance/mod.rs"]

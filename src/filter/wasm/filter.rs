@@ -56,6 +56,11 @@ impl Step {
         })
     }
 
+    /// Bytes of memory of the instance, while there is one.
+    pub(super) fn memory(&self) -> Option<usize> {
+        self.instance.as_ref().map(Instance::memory)
+    }
+
     /// Takes up a newer version, where there is one that begins.
     fn take_up(&mut self) {
         let versions = self.plugin.versions();

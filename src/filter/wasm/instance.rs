@@ -81,6 +81,11 @@ impl Instance {
         }
     }
 
+    /// Bytes of memory it has.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().limits.used()
+    }
+
     /// Whether it takes events packed.
     pub(super) fn is_packed(&self) -> bool {
         self.packed.is_some()

@@ -43,6 +43,11 @@ impl Limits {
     pub(super) fn new(memory: usize) -> Self {
         Self { memory, used: 0 }
     }
+
+    /// Bytes in use, over all linear memories.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
 }
 
 /// Growing beyond a limit is a trap rather than a failed `memory.grow`: what a guest does then is to abort, only later

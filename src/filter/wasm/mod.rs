@@ -13,12 +13,14 @@ mod engine;
 mod figures;
 mod filter;
 mod host;
+mod inspect;
 mod instance;
 mod limits;
 mod packed;
 mod patch;
 mod plugin;
 mod settings;
+mod trial;
 mod typed;
 mod wasi;
 
@@ -34,7 +36,9 @@ use crate::core::delivery::Reason;
 use crate::core::filter::{Filter, FilterFactory};
 use crate::runtime::metrics::PluginFigures;
 
+pub use inspect::{Granted, Import, Inspection, inspect};
 pub use settings::{Body, OnFault, Settings};
+pub use trial::Trial;
 
 /// The kind `wasm`.
 #[derive(Debug)]

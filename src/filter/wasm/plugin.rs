@@ -28,10 +28,10 @@ use super::wasi;
 use crate::runtime::metrics::PluginFigures;
 
 /// What every filter exports; its version is what a guest was built for.
-const PACKAGE: &str = "meshbus:filter/";
+pub(super) const PACKAGE: &str = "meshbus:filter/";
 const VERSION: &str = "0.1";
 /// The interfaces of our own that a guest may import.
-const IMPORTS: [&str; 4] = ["types", "log", "metrics", "clock"];
+pub(super) const IMPORTS: [&str; 4] = ["types", "log", "metrics", "clock"];
 
 /// A plugin, shared by all filters that name its file, so that a new version reaches them all.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Plugin {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("{}: cannot be read: {error}", path.display());
     let mut bytes = Vec::new();
     File::open(path)
@@ -182,7 +182,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn load(bytes: &[u8], digest: [u8; 32], settings: &Checked) -> Result<Loaded, String> {
+pub(super) fn load(bytes: &[u8], digest: [u8; 32], settings: &Checked) -> Result<Loaded, String> {
     let host = host()?;
     let component = compile(host, bytes, &digest, settings)?;
     check_imports(host, &component)?;
@@ -200,7 +200,12 @@ fn load(bytes: &[u8], digest: [u8; 32], settings: &Checked) -> Result<Loaded, St
     Ok(Loaded { digest, pre, filter, packed })
 }
 
-fn compile(host: &Host, bytes: &[u8], digest: &[u8; 32], settings: &Checked) -> Result<Component, String> {
+pub(super) fn compile(
+    host: &Host,
+    bytes: &[u8],
+    digest: &[u8; 32],
+    settings: &Checked,
+) -> Result<Component, String> {
     if !bytes.starts_with(b"\0asm") {
         return Err("is no Wasm file: it does not begin with \\0asm".to_owned());
     }
@@ -267,7 +272,7 @@ fn check_exports(host: &Host, component: &Component) -> Result<(), String> {
     }
 }
 
-fn exports(host: &Host, component: &Component) -> Vec<String> {
+pub(super) fn exports(host: &Host, component: &Component) -> Vec<String> {
     component.component_type().exports(&host.engine).map(|(name, _)| name.to_owned()).collect()
 }
 

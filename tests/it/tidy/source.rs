@@ -6,6 +6,14 @@ use std::path::Path;
 /// Longest text that is looked at: what is larger is data.
 const TEXT_MAX: u64 = 1 << 20;
 
+/// What programs wrote.
+const GENERATED: [&str; 4] = [
+    "proto/src/gen",
+    "plugins/sdk/src/bindings.rs",
+    "plugins/c/sdk/filter_plugin.c",
+    "plugins/c/sdk/filter_plugin.h",
+];
+
 /// A text file.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -59,7 +67,7 @@ fn read_into(directory: &Path, prefix: &str, files: &mut Vec<Source>) {
         let path = format!("{prefix}{name}");
         let kind = entry.file_type().unwrap();
         // In a worktree `.git` is a file.
-        if name == ".git" || path == "proto/src/gen" {
+        if name == ".git" || GENERATED.contains(&path.as_str()) {
             continue;
         }
         if kind.is_dir() {
