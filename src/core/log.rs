@@ -221,13 +221,19 @@ fn head(envelope: &Envelope) -> usize {
         + envelope.data.len()
 }
 
-/// Reads a line of each allocation that the envelope refers to.
+/// Reads a line of each allocation that the envelope refers to. One after the other without a loop, so that the
+/// processor has as many as it can under way.
 fn texts(envelope: &Envelope) -> usize {
-    let optional = [&envelope.subject, &envelope.datacontenttype, &envelope.dataschema];
-    let required = [&envelope.id, &envelope.source, &envelope.kind, envelope.topic.text()];
-    let texts = required.into_iter().chain(optional.into_iter().flatten());
-    let extension = envelope.extensions.iter().next().map_or(0, |(name, _)| name.len());
-    texts.map(|text| first(text.as_bytes())).sum::<usize>() + first(&envelope.data) + extension
+    let optional = |text: &Option<ByteString>| text.as_ref().map_or(0, |text| first(text.as_bytes()));
+    first(envelope.id.as_bytes())
+        + first(envelope.source.as_bytes())
+        + first(envelope.kind.as_bytes())
+        + first(envelope.topic.as_str().as_bytes())
+        + first(&envelope.data)
+        + optional(&envelope.subject)
+        + optional(&envelope.datacontenttype)
+        + optional(&envelope.dataschema)
+        + envelope.extensions.iter().next().map_or(0, |(name, _)| name.len())
 }
 
 /// Reads a line of each allocation that its extensions refer to.

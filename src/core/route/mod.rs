@@ -41,6 +41,9 @@ pub use worker::Worker;
 /// Most workers, however many processors there are.
 pub(crate) const WORKERS_MAX: usize = 16;
 
+/// The longest pause after a failure, whatever the configuration says.
+const PAUSE_MAX: Duration = Duration::from_hours(24);
+
 /// When the log is full and this route has not answered its oldest record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
@@ -60,7 +63,7 @@ pub struct Retry {
     pub max_attempts: u32,
     /// The first pause; doubles each time, with jitter.
     pub initial: Duration,
-    /// The longest pause.
+    /// The longest pause; of more than a day, a day.
     pub max: Duration,
 }
 
@@ -74,7 +77,7 @@ impl Retry {
     /// The pause after the `n`th failure in a row: doubling, capped, with jitter over its upper half.
     fn pause(self, n: u32) -> Duration {
         let doubled = self.initial.saturating_mul(1 << n.saturating_sub(1).min(20));
-        doubled.min(self.max).mul_f64(0.5 + 0.5 * fastrand::f64())
+        doubled.min(self.max).min(PAUSE_MAX).mul_f64(0.5 + 0.5 * fastrand::f64())
     }
 }
 
