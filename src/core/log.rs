@@ -15,7 +15,7 @@ use super::envelope::{Envelope, Seq, Value};
 use super::record::Record;
 
 /// How many records [`Held::warm_up`] reads at once: what they touch fits the nearest cache.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 64;
 
 /// The position asked for is no longer held: what came after it cannot be told completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
