@@ -100,7 +100,9 @@ impl<'a> Reader<'a> {
         let mut verdicts = Vec::new();
         intake.held.acknowledge_again(&mut verdicts);
         let now = Instant::now();
-        let gap = (settings.ordered && info.num_ack_pending > intake.held.len()).then(|| Gap {
+        // As long as anything is pending: how much of it is here still, and how much was lost on its way, only shows
+        // when the acknowledgements that go out again have been counted.
+        let gap = (settings.ordered && info.num_ack_pending > 0).then(|| Gap {
             last: sent,
             until: now + ack_wait + Duration::from_secs(1),
             ahead: VecDeque::new(),
