@@ -215,7 +215,9 @@ impl<'a> Reader<'a> {
         if pending.is_none_or(|pending| pending > self.intake.held.len() + gap.ahead.len()) {
             return;
         }
-        let ahead = self.gap.take().map(|gap| gap.ahead).unwrap_or_default();
+        let mut ahead = self.gap.take().map(|gap| gap.ahead).unwrap_or_default();
+        // The server may have gone on sending to the lost connection: that too comes again, behind what is newer.
+        ahead.make_contiguous().sort_by_key(|(message, _)| sequence(message));
         for (message, _) in ahead {
             self.take(message);
         }
@@ -364,6 +366,12 @@ async fn ready<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) ->
     let output = future.await;
     *slot = None;
     output
+}
+
+/// A message's place in the stream; last for one that says none, which is not taken in.
+fn sequence(message: &Incoming) -> u64 {
+    let reply = message.reply.as_ref().and_then(AckSubject::parse);
+    reply.map_or(u64::MAX, |info| info.sequence)
 }
 
 /// How many messages the server waits for, when it was asked.
