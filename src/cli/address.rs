@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::output::Output;
 use super::state::full_name;
 use super::{Failure, output};
 use crate::core::spelling::{from_kv_key, from_subject, to_kv_key, to_subject};
@@ -45,13 +46,6 @@ enum Form {
     Subject,
     /// NATS key-value key
     Key,
-}
-
-/// The form of what is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 impl Address {

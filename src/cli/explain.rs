@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use http::Method;
 use serde_json::Value;
 
 use super::explained::{Decided, Explained, Guarantee, Redelivery, Sink, Weakest};
 use super::http::{Client, Request};
 use super::input::{duration, file};
+use super::output::Output;
 use super::{Failure, Files, output};
 use crate::app::App;
 use crate::transport::TRANSPORTS;
@@ -46,13 +47,6 @@ pub(super) struct Explain {
     /// Time for connecting
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
-}
-
-/// The form of what is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 impl Explain {

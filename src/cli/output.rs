@@ -2,9 +2,17 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::Failure;
+
+/// The form of what is written, where there are these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Text,
+    Json,
+}
 
 /// Writes text as it is, at once.
 pub(super) fn write(text: impl AsRef<[u8]>) -> Result<(), Failure> {

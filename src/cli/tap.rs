@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Deserialize;
 
 use super::http::{Client, Request};
 use super::input::duration;
+use super::output::Output;
 use super::{Failure, output};
 
 /// Watch what a route takes and refuses, live
@@ -32,13 +33,6 @@ pub(super) struct Tap {
     /// Time for connecting
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
-}
-
-/// The form of what is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 impl Tap {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::output::Output;
 use crate::cli::table::Table;
 use crate::cli::{Failure, output};
 use crate::filter::wasm::{Granted, Import, Inspection, inspect};
@@ -38,22 +39,15 @@ pub(super) struct Inspect {
     file: PathBuf,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Form,
-}
-
-/// The form of what is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Form {
-    Text,
-    Json,
+    output: Output,
 }
 
 impl Inspect {
     pub(super) fn run(self) -> Result<(), Failure> {
         let found = inspect(&self.file).map_err(Failure::failed)?;
         match self.output {
-            Form::Json => output::line(output::pretty(&as_json(&found))?)?,
-            Form::Text => output::write(as_text(&found))?,
+            Output::Json => output::line(output::pretty(&as_json(&found))?)?,
+            Output::Text => output::write(as_text(&found))?,
         }
         found.fits.map_err(|reason| Failure::failed(format!("{}: {reason}", self.file.display())))
     }

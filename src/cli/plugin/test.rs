@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::inspect::Form;
 use crate::cli::event::decode;
 use crate::cli::input::file;
+use crate::cli::output::Output;
 use crate::cli::{Failure, output};
 use crate::config::Section;
 use crate::core::filter::{Input, Verdict};
@@ -55,7 +55,7 @@ pub(super) struct Test {
     deadline: String,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Form,
+    output: Output,
 }
 
 /// What came of one event.
@@ -87,11 +87,11 @@ impl Test {
         let asked: Vec<Asked> = events.into_iter().map(|event| ask(&mut trial, event)).collect();
         let cost = cost(&asked, start, &trial);
         match self.output {
-            Form::Json => {
+            Output::Json => {
                 let verdicts: Vec<Value> = asked.iter().map(as_json).collect();
                 output::line(output::pretty(&json!({"events": verdicts, "cost": cost}))?)?;
             }
-            Form::Text => {
+            Output::Text => {
                 output::write(asked.iter().map(as_text).collect::<String>())?;
                 output::line(summary(&asked, &cost, &self.memory))?;
             }
