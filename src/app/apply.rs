@@ -106,6 +106,7 @@ impl App {
             bus: self.0.bus.ingress(name.clone(), scope),
             deliveries: Deliveries(Arc::clone(&running.mailbox)),
             writes,
+            kinds: Arc::clone(&self.0.kinds),
             ready: Ready::new(),
             shutdown: self.0.shutdown.child(),
             stats: Arc::clone(&running.stats),

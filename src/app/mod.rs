@@ -33,6 +33,7 @@ use crate::runtime::supervisor::{State, Supervisor};
 use crate::runtime::task;
 use crate::runtime::telemetry::Telemetry;
 use crate::runtime::watch::{Signal, Signals};
+use crate::schema::registry::Registry;
 use crate::transport::{Announcement, Transport};
 
 /// How often the drain looks whether all is delivered.
@@ -49,6 +50,8 @@ struct Shared {
     bus: Bus,
     router: Router,
     supervisor: Supervisor,
+    /// What sources say of their kinds of state.
+    kinds: Arc<Registry>,
     /// What runs, by connector name.
     connectors: Mutex<BTreeMap<ByteString, Running>>,
     /// The configuration that runs.
@@ -103,6 +106,7 @@ impl App {
             router: Router::new(bus.clone()),
             bus,
             supervisor: Supervisor::new(),
+            kinds: Arc::default(),
             connectors: Mutex::default(),
             config: ArcSwap::from_pointee(config),
             applying: tokio::sync::Mutex::default(),

@@ -78,6 +78,7 @@ impl Remote {
             bus: bus.ingress(name.clone(), name.clone()),
             deliveries: Deliveries(Arc::clone(&mailbox)),
             writes: bus.own(name.clone(), name.clone(), false),
+            kinds: Arc::default(),
             ready: Ready::new(),
             shutdown: Shutdown::new(),
             stats: Arc::new(ConnectorStats::default()),

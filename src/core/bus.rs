@@ -30,7 +30,7 @@ use super::selector::{Selector, TopicFilter};
 use super::state::{Snapshot, State, StateBound};
 use super::subscription::{Start, Subscription};
 use super::trie::{MatchCache, Trie};
-use super::write::{Owner, Write, Writes};
+use super::write::{Owner, Ownership, Write, Writes};
 
 /// Snapshots kept for listings that are read page by page.
 const PAGED_SNAPSHOTS: usize = 16;
@@ -265,6 +265,20 @@ impl Bus {
             self.0.inner.lock().owners.insert(scope, owner);
         }
         Writes(receiver)
+    }
+
+    /// The key spaces, in order of name, each with who owns it.
+    pub fn scopes(&self) -> Vec<(ByteString, Ownership)> {
+        let inner = self.0.inner.lock();
+        let mut scopes: Vec<_> =
+            inner.owners.iter().map(|(scope, owner)| (scope.clone(), Ownership::from(owner))).collect();
+        scopes.sort_by(|left, right| left.0.cmp(&right.0));
+        scopes
+    }
+
+    /// Who owns a key space; `None` where there is none of that name.
+    pub fn ownership(&self, scope: &str) -> Option<Ownership> {
+        self.0.inner.lock().owners.get(scope).map(Ownership::from)
     }
 
     /// How full it is.

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::envelope::{Seq, Version};
@@ -146,6 +147,8 @@ pub enum Refused {
         message: ByteString,
         /// The HTTP status that fits, 4xx or 5xx.
         status: u16,
+        /// The owner's whole answer, for readers who speak its protocol; empty where there is none.
+        body: Bytes,
     },
     /// The owner did not answer in time, or is away.
     #[error("timeout: {owner} did not answer in time")]

@@ -118,6 +118,19 @@ impl State {
             .map(|(_, record)| record)
     }
 
+    /// The types there are in a scope, in order. Costs a look-up each, however many keys they have.
+    pub fn types<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a ByteString> {
+        let mut from = Bound::Included(Key::new(ByteString::from(scope), "", ""));
+        std::iter::from_fn(move || {
+            let range = (from.clone(), Bound::Unbounded);
+            let (key, _) = self.keys.range(range).next().filter(|(key, _)| key.scope == *scope)?;
+            // The text right after this type's in order: the next type begins there or later.
+            let after = format!("{}\0", key.type_url);
+            from = Bound::Included(Key::new(key.scope.clone(), after, ""));
+            Some(&key.type_url)
+        })
+    }
+
     /// The last change of every key changed after `after`, deletions included, in order of sequence.
     ///
     /// # Errors

@@ -59,6 +59,29 @@ pub struct Stored {
     pub version: Version,
     /// Whether the key was created.
     pub created: bool,
+    /// The value as the owner answered it, where the owner is another than the bus and did.
+    pub data: Bytes,
+}
+
+/// What only the protocols of the writer and of the owner know about a write, by name: `fieldManager`,
+/// `subresource`, `force`. An owner takes no notice of what it does not know.
+pub type Parameters = Vec<(ByteString, ByteString)>;
+
+/// An owner's answer to a write that it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The version the source gave; the bus waits until the source's stream shows it.
+    pub version: Version,
+    /// The value as the source answered it; empty where it answers none.
+    pub data: Bytes,
+    /// Whether a key that was to be deleted still exists: its source has something to do first.
+    pub remains: bool,
+}
+
+impl From<Version> for Confirmed {
+    fn from(version: Version) -> Self {
+        Self { version, ..Self::default() }
+    }
 }
 
 /// A write on its way to the connector that owns the key.
@@ -72,9 +95,11 @@ pub struct Write {
     pub precondition: Precondition,
     /// Whether to check only.
     pub dry_run: bool,
-    /// The one answer: the version the source gave, or its own refusal. The bus then waits until the
+    /// What else the writer said.
+    pub parameters: Parameters,
+    /// The one answer: what the source made of it, or its own refusal. The bus then waits until the
     /// source's stream shows that version. Dropped, the write has timed out.
-    pub answer: oneshot::Sender<Result<Version, Refused>>,
+    pub answer: oneshot::Sender<Result<Confirmed, Refused>>,
 }
 
 /// The reading end of the writes to one connector.
@@ -99,6 +124,27 @@ pub(crate) enum Owner {
     Connector(ByteString, mpsc::Sender<Write>),
 }
 
+/// Who owns a key space, and whether they take writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// The bus itself.
+    Local,
+    /// This connector, which takes none.
+    ReadOnly(ByteString),
+    /// This connector, which writes through to its source.
+    Writable(ByteString),
+}
+
+impl From<&Owner> for Ownership {
+    fn from(owner: &Owner) -> Self {
+        match owner {
+            Owner::Local => Self::Local,
+            Owner::ReadOnly(connector) => Self::ReadOnly(connector.clone()),
+            Owner::Connector(connector, _) => Self::Writable(connector.clone()),
+        }
+    }
+}
+
 impl Bus {
     /// Writes one key through its owner: the log for `local`, the source for a connector that can write.
     ///
@@ -114,6 +160,21 @@ impl Bus {
         precondition: Precondition,
         dry_run: bool,
     ) -> Result<Stored, Refused> {
+        self.write_with(key, operation, precondition, dry_run, Parameters::new()).await
+    }
+
+    /// As [`write`](Self::write), with what only writer and owner know.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn write_with(
+        &self,
+        key: Key,
+        operation: Operation,
+        precondition: Precondition,
+        dry_run: bool,
+        parameters: Parameters,
+    ) -> Result<Stored, Refused> {
         let owner = self.0.inner.lock().owners.get(&key.scope).cloned();
         match owner {
             None => Err(Refused::NotFound),
@@ -121,7 +182,9 @@ impl Bus {
             Some(Owner::ReadOnly(owner)) => Err(method_not_allowed(&owner)),
             Some(Owner::Connector(owner, writes)) => {
                 let deadline = Instant::now() + OWNER_TIMEOUT;
-                let through = self.write_through(key, operation, precondition, dry_run, &writes);
+                let (answer, answered) = oneshot::channel();
+                let write = Write { key, operation, precondition, dry_run, parameters, answer };
+                let through = self.write_through(write, answered, &writes);
                 timeout_at(deadline, through)
                     .await
                     .ok()
@@ -160,22 +223,21 @@ impl Bus {
         if dry_run {
             let version = held.as_deref().map(version_of).unwrap_or_default();
             self.check_draft(&draft)?;
-            return Ok(Stored { seq: Seq::default(), version, created });
+            return Ok(Stored { seq: Seq::default(), version, created, data: Bytes::new() });
         }
         let receipt = self.publish_draft(&origin, draft).await;
         let seq = receipt.stored().map_err(Clone::clone)?;
-        Ok(Stored { seq, version: seq.to_string().into(), created })
+        Ok(Stored { seq, version: seq.to_string().into(), created, data: Bytes::new() })
     }
 
     /// `None` when the connector is away or dropped the write.
     async fn write_through(
         &self,
-        key: Key,
-        operation: Operation,
-        precondition: Precondition,
-        dry_run: bool,
+        write: Write,
+        answered: oneshot::Receiver<Result<Confirmed, Refused>>,
         writes: &mpsc::Sender<Write>,
     ) -> Option<Result<Stored, Refused>> {
+        let key = write.key.clone();
         let selector = Selector {
             scope: Some(key.scope.clone()),
             type_url: Some(key.type_url.clone()),
@@ -185,18 +247,18 @@ impl Bus {
         // Following before writing: the result may be on the stream before the answer is.
         let follow = self.subscribe(selector, Start::Now, 64, Overflow::DropOldest).ok()?;
         let created = self.get(&key).is_none();
-        let (answer, answered) = oneshot::channel();
-        let deletes = matches!(operation, Operation::Delete);
-        let write = Write { key: key.clone(), operation, precondition, dry_run, answer };
+        let (dry_run, deletes) = (write.dry_run, matches!(write.operation, Operation::Delete));
         writes.send(write).await.ok()?;
-        match answered.await.ok()? {
-            Ok(version) if dry_run => Some(Ok(Stored { seq: Seq::default(), version, created })),
-            Ok(version) => {
-                let seq = self.shown(&key, (!deletes).then_some(&version), follow).await?;
-                Some(Ok(Stored { seq, version, created }))
+        Some(match answered.await.ok()? {
+            Ok(Confirmed { version, data, .. }) if dry_run => {
+                Ok(Stored { seq: Seq::default(), version, created, data })
             }
-            Err(refused) => Some(Err(refused)),
-        }
+            Ok(Confirmed { version, data, remains }) => {
+                let seq = self.shown(&key, (!deletes || remains).then_some(&version), follow).await?;
+                Ok(Stored { seq, version, created, data })
+            }
+            Err(refused) => Err(refused),
+        })
     }
 
     /// Waits until the table shows the key at `version`, or gone where that is `None`.

@@ -1,16 +1,18 @@
 //! The runtime: what runs connectors, listens, and shows how everything is.
 //!
 //! [`task`] is the only place that spawns; [`supervisor`] keeps connectors running; [`shutdown`] ends them in two
-//! steps; [`listener`] and [`tls`] serve addresses; [`watch`] hears signals and changed files; [`telemetry`],
+//! steps; [`listener`], [`tls`] and [`connection`] serve addresses; [`watch`] hears signals and changed files; [`telemetry`],
 //! [`metrics`], [`admin`] and [`health`] let people and machines look in.
 
 pub mod admin;
 pub mod backoff;
+pub mod connection;
 pub mod health;
 pub mod listener;
 pub mod metrics;
 mod serve;
 pub mod shutdown;
+mod stall;
 pub mod supervisor;
 pub mod task;
 pub mod telemetry;

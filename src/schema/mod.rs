@@ -8,3 +8,4 @@
 pub mod address;
 pub mod cloudevents;
 pub mod kinds;
+pub mod registry;

@@ -10,6 +10,7 @@ use crate::core::delivery::Deliveries;
 use crate::core::stats::ConnectorStats;
 use crate::core::write::Writes;
 use crate::runtime::shutdown::Shutdown;
+use crate::schema::registry::Registry;
 
 /// Everything a connector may touch. One per connector; it outlives each single run.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Link {
     pub deliveries: Deliveries,
     /// Writes of state this connector owns; only for those that can write.
     pub writes: Writes,
+    /// What sources know of the kinds of state they bring, for those who show them.
+    pub kinds: Arc<Registry>,
     /// Says whether the peer is connected or the address bound.
     pub ready: Ready,
     /// Ends the run: first drain, then end.

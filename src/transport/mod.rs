@@ -16,6 +16,8 @@ pub use link::{Link, Ready};
 
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "k8s")]
+pub mod k8s;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 #[cfg(feature = "nats")]
@@ -105,4 +107,6 @@ pub static TRANSPORTS: &[&dyn Transport] = &[
     &nats::Nats,
     #[cfg(feature = "mqtt")]
     &mqtt::Mqtt,
+    #[cfg(feature = "k8s")]
+    &k8s::K8s,
 ];

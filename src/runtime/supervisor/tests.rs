@@ -75,6 +75,7 @@ fn link(mailbox: &Arc<Mailbox>) -> Link {
         bus: Bus::new(BusOptions::default()).ingress("fake", "fake"),
         deliveries: Deliveries(Arc::clone(mailbox)),
         writes: crate::core::write::Writes(mpsc::channel(1).1),
+        kinds: Arc::default(),
         ready: crate::transport::Ready::new(),
         shutdown: Shutdown::new(),
         stats: Arc::default(),

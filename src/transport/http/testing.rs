@@ -57,6 +57,7 @@ pub(crate) fn link(name: &'static str) -> (Bus, Link, Arc<Mailbox>) {
         bus: bus.ingress(name, name),
         deliveries: Deliveries(Arc::clone(&mailbox)),
         writes: bus.own(name.into(), name.into(), false),
+        kinds: Arc::default(),
         ready: Ready::new(),
         shutdown: Shutdown::new(),
         stats: Arc::new(ConnectorStats::default()),

@@ -160,6 +160,7 @@ impl Node {
             bus: self.bus.ingress(name, scope.clone()),
             deliveries: Deliveries(Arc::clone(&mailbox)),
             writes: self.bus.own(scope.into(), name.into(), true),
+            kinds: Arc::default(),
             ready: ready.clone(),
             shutdown: shutdown.clone(),
             stats: Arc::clone(&stats),

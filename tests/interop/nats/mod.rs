@@ -86,6 +86,7 @@ impl Wire {
             bus: self.bus.ingress("broker", "broker"),
             deliveries: Deliveries(Arc::clone(&self.mailbox)),
             writes: self.bus.own("broker".into(), "broker".into(), false),
+            kinds: Arc::default(),
             ready: Ready::new(),
             shutdown: Shutdown::new(),
             stats: Arc::clone(&self.stats),

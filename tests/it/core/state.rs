@@ -100,7 +100,7 @@ async fn a_write_through_is_answered_when_the_stream_shows_it_or_times_out() {
         let (key, topic) = (key.clone(), topic.clone());
         tokio::spawn(async move {
             let write = writes.recv().await.expect("the write comes");
-            write.answer.send(Ok("v1".into())).expect("somebody waits");
+            write.answer.send(Ok(meshbus::core::Version::from("v1").into())).expect("somebody waits");
             ingress.publish(vec![Envelope::put(topic, key, "v1", Bytes::from_static(b"1"))]).await;
             // The second write is taken and never answered.
             writes.recv().await

@@ -6,8 +6,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,12 +18,9 @@ use futures_util::future::BoxFuture;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, StatusCode, Uri};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
 use tower_service::Service;
 use tracing::{debug, info};
 
@@ -33,13 +28,13 @@ use self::body::Bodies;
 use self::encoded::Encoded;
 use self::problem::Problem;
 use self::push::Subscriptions;
-use self::stall::Stall;
 use super::config::ServerConfig;
 use crate::core::bus::Ingress;
 use crate::core::delivery::{Assurance, Guarantee};
 use crate::core::stats::ConnectorStats;
 use crate::core::template::Template;
 use crate::core::{Error, ErrorKind, Outcome, Topic};
+use crate::runtime::connection::{self, Limits};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{listener, tls};
 use crate::transport::{Announcement, Connector, Link};
@@ -53,17 +48,12 @@ mod problem;
 mod publish;
 mod push;
 mod sse;
-mod stall;
 mod state;
 mod ws;
 
 #[cfg(test)]
 mod tests;
 
-/// How long a client may leave what we send unread.
-const STALL: Duration = Duration::from_secs(30);
-/// How long a connection may stay without a new request.
-const IDLE: Duration = Duration::from_mins(2);
 /// Most requests of one HTTP/2 connection at a time.
 const STREAMS: u32 = 128;
 
@@ -127,7 +117,7 @@ impl Server {
             listener,
             config.max_connections as u32,
             &link.shutdown,
-            |stream, peer| connection(stream, peer, tls.clone(), routes.clone(), Arc::clone(&shared)),
+            |stream, peer| connect(stream, peer, tls.clone(), routes.clone(), Arc::clone(&shared)),
         );
         let mut inbox = Vec::new();
         let refuse = async {
@@ -255,7 +245,7 @@ fn check_origin(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Result<()
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
-async fn connection(
+async fn connect(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -272,64 +262,23 @@ async fn connection(
     }
 }
 
-/// Serves one connection until it closes, falls idle, or the shutdown.
+/// Serves one connection.
 async fn converse<T>(io: T, peer: SocketAddr, routes: Router, shared: Arc<Shared>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let config = &shared.config;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout.0)
-        .max_headers(config.max_headers)
-        .max_buf_size((config.max_header_bytes.0 as usize * 2).max(16 * 1024));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(config.max_header_bytes.0 as u32)
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20));
-    let requests = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&requests);
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        count.fetch_add(1, Ordering::Relaxed);
+    let limits = Limits {
+        header_timeout: config.header_timeout.0,
+        max_headers: config.max_headers,
+        max_header_bytes: config.max_header_bytes.0 as usize,
+        max_streams: STREAMS,
+    };
+    connection::serve(io, peer, limits, &shared.shutdown, move |request: hyper::Request<Incoming>| {
         let mut routes = routes.clone();
         async move { Ok::<_, Infallible>(infallible(routes.call(request.map(Body::new)).await)) }
-    });
-    let io = TokioIo::new(Stall::new(io, STALL));
-    let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
-    let mut draining = false;
-    let mut seen = 0;
-    // The first request must come as soon as headers must: which protocol it speaks takes bytes, too.
-    let mut patience = config.header_timeout.0;
-    loop {
-        tokio::select! {
-            result = serving.as_mut() => {
-                if let Err(error) = result {
-                    debug!(%peer, error, "connection ended");
-                }
-                return;
-            }
-            () = shared.shutdown.drain(), if !draining => {
-                draining = true;
-                serving.as_mut().graceful_shutdown();
-            }
-            () = sleep(patience) => {
-                let now = requests.load(Ordering::Relaxed);
-                if now == 0 {
-                    return;
-                }
-                if now == seen {
-                    serving.as_mut().graceful_shutdown();
-                }
-                seen = now;
-                patience = IDLE;
-            }
-        }
-    }
+    })
+    .await;
 }
 
 /// A router's own error type says that there is none.

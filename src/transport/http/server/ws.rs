@@ -7,8 +7,9 @@ use axum::response::Response;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::Shared;
 use super::feed::{Feed, Line, Told};
-use super::{STALL, Shared};
+use crate::runtime::connection::STALL;
 use crate::runtime::shutdown::Shutdown;
 
 /// The subprotocol of the binding for JSON.

@@ -12,7 +12,7 @@ use super::super::config::{Publication, Qos, Version};
 use crate::core::bus::Ingress;
 use crate::core::delivery::Outcome;
 use crate::core::envelope::Version as StateVersion;
-use crate::core::write::{Operation, Precondition, Write};
+use crate::core::write::{Confirmed, Operation, Precondition, Write};
 use crate::core::{Cause, Envelope, Key, Refused, Topic};
 use crate::schema::cloudevents::ContentMode;
 
@@ -24,7 +24,7 @@ pub(super) struct StateWrite {
     confirmed: Envelope,
     version: StateVersion,
     owner: bytestring::ByteString,
-    answer: oneshot::Sender<Result<StateVersion, Refused>>,
+    answer: oneshot::Sender<Result<Confirmed, Refused>>,
 }
 
 impl StateWrite {
@@ -35,14 +35,14 @@ impl StateWrite {
         bus: &Ingress,
         version: Version,
     ) -> Option<Self> {
-        let Write { key, operation, precondition, dry_run, answer } = write;
+        let Write { key, operation, precondition, dry_run, answer, .. } = write;
         let owner = bus.connector().clone();
         let message = check(bus, &key, &operation, &precondition)
             .and_then(|()| message(&key, operation, origin, version));
         match message {
             Ok((_, _, state)) if dry_run => {
                 // Whoever asked may have gone.
-                drop(answer.send(Ok(state)));
+                drop(answer.send(Ok(state.into())));
                 None
             }
             Ok((publish, confirmed, state)) => {
@@ -69,7 +69,7 @@ impl StateWrite {
     pub(super) fn answer(self, outcome: Outcome) -> Option<Envelope> {
         let refused = match outcome {
             Outcome::Delivered | Outcome::Filtered => {
-                drop(self.answer.send(Ok(self.version)));
+                drop(self.answer.send(Ok(self.version.into())));
                 return Some(self.confirmed);
             }
             Outcome::Rejected(message) => Refused::Owner {
@@ -77,6 +77,7 @@ impl StateWrite {
                 reason: "Rejected".into(),
                 status: if message.contains("NotAuthorized") { 403 } else { 400 },
                 message,
+                body: Bytes::new(),
             },
             Outcome::Undelivered(_) => Refused::Timeout { owner: self.owner },
         };

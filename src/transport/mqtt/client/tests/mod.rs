@@ -139,6 +139,7 @@ impl Rig {
             bus: bus.ingress("broker", "broker"),
             deliveries: Deliveries(Arc::clone(&mailbox)),
             writes: bus.own("broker".into(), "broker".into(), true),
+            kinds: Arc::default(),
             ready: ready.clone(),
             shutdown: shutdown.clone(),
             stats: Arc::clone(&stats),

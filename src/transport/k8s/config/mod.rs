@@ -1,0 +1,9 @@
+//! Settings of the Kubernetes transport: the client's, the server's, and a route's `to:` entry.
+
+mod client;
+mod server;
+mod target;
+
+pub use client::ClientConfig;
+pub use server::ServerConfig;
+pub use target::TargetConfig;
