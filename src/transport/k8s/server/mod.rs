@@ -9,6 +9,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+mod call;
+mod kind;
+
 use super::config::ServerConfig;
 use crate::core::Error;
 use crate::core::delivery::{Assurance, Guarantee};
