@@ -4,6 +4,7 @@ mod admin;
 mod apply;
 mod explain;
 mod offline;
+mod own;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -157,6 +158,8 @@ impl App {
         if let Err(error) = self.apply(Arc::clone(&config)).await {
             warn!(%error, "a connector of a checked configuration could not be built");
         }
+        self.tell_own().await;
+        own::start(self);
         self.0.started.store(true, Ordering::Release);
         Ok(())
     }
@@ -315,7 +318,9 @@ impl App {
         self.apply(config).await.map_err(|error| {
             self.0.rejected.fetch_add(1, Ordering::Relaxed);
             vec![error]
-        })
+        })?;
+        self.tell_own().await;
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 //! | (`istiod`, `type.googleapis.com/envoy.config.cluster.v3.Cluster`, `a/b`) | `xds/istiod/envoy.config.cluster.v3.Cluster/a%2Fb` |
 //! | (any, `meshbus.dev/v1/Value`, `alerts/x`) | `alerts/x` |
 //! | (`local`, `meshbus.dev/v1/Route`, `warnings`) | `bus/routes/warnings` |
+//! | (`local`, `meshbus.dev/v1/Connector`, `broker`) | `bus/connectors/broker` |
 //!
 //! Connections and flows have topics that hold more than their key: those cannot be told from it. Pure.
 
@@ -54,6 +55,9 @@ pub fn topic_of(key: &Key) -> Result<Topic, String> {
             "Route" if &*key.scope == Key::LOCAL && &*kind.version == "v1" => {
                 Topic::from_tokens(["bus", "routes", &*key.name]).map_err(wrong)
             }
+            "Connector" if &*key.scope == Key::LOCAL && &*kind.version == "v1" => {
+                Topic::from_tokens(["bus", "connectors", &*key.name]).map_err(wrong)
+            }
             other => Err(format!("the topic of a {other} holds more than its name")),
         };
     }
@@ -94,6 +98,7 @@ pub fn key_at(topic: &Topic, scope: &str) -> Option<Key> {
             Some(Key::new(scope, format!("{PROTO_PREFIX}{message}"), name))
         }
         ["bus", "routes", name] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Route", name)),
+        ["bus", "connectors", name] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Connector", name)),
         ["bus", "connections", _, id] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Connection", id)),
         ["flows", _, _, _, _, id] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Flow", id)),
         _ => None,

@@ -1,0 +1,239 @@
+//! The bus's own things as state: its connectors and routes are keys that any protocol lists and watches, and what
+//! goes wrong with them is an Event about them.
+//!
+//! Told at each change of the configuration, and else looked at every [`LOOK`]: what has changed is published, at
+//! most [`AT_ONCE`] keys at a time, so that ten thousand busy routes cost the log little.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{App, Shared};
+use crate::core::{Cause, Envelope, Key, Timestamp};
+use crate::runtime::task;
+use crate::schema::address;
+
+/// How often is looked for changes.
+const LOOK: Duration = Duration::from_secs(5);
+/// Most keys published at a look.
+const AT_ONCE: usize = 256;
+/// The kind of an Event about a connector or route.
+const EVENT: &str = "core/v1/Event";
+/// The namespace of Events about what has none.
+const NAMESPACE: &str = "default";
+
+/// One key as it should be.
+struct Wanted {
+    key: Key,
+    data: Value,
+}
+
+/// Starts telling; ends when the application is gone or shuts down.
+pub(super) fn start(app: &App) {
+    let (weak, shutdown) = (Arc::downgrade(&app.0), app.0.shutdown.clone());
+    drop(task::spawn("own state", async move {
+        loop {
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = shutdown.drain() => return,
+            }
+            let Some(app) = upgrade(&weak) else { return };
+            app.tell_own().await;
+        }
+    }));
+}
+
+fn upgrade(weak: &Weak<Shared>) -> Option<App> {
+    weak.upgrade().map(App)
+}
+
+impl App {
+    /// Publishes what has changed of connectors and routes since it was last told.
+    pub(super) async fn tell_own(&self) {
+        let bus = &self.0.bus;
+        let mut wanted = self.own_connectors();
+        wanted.extend(self.own_routes());
+        let mut batch: Vec<Envelope> = self.gone(&wanted);
+        for one in wanted {
+            if batch.len() >= AT_ONCE {
+                break;
+            }
+            let before = bus.get(&one.key).map(|record| record.envelope.data.clone());
+            let data = Bytes::from(one.data.to_string());
+            if before.as_ref() == Some(&data) {
+                continue;
+            }
+            let before =
+                before.and_then(|before| serde_json::from_slice(&before).ok()).unwrap_or(Value::Null);
+            batch.extend(self.event(&one, &before));
+            batch.extend(put(one.key, data));
+        }
+        if !batch.is_empty() {
+            // Nobody waits for these: whoever wants them finds them in the table.
+            drop(bus.publish(batch).await);
+        }
+    }
+
+    fn own_connectors(&self) -> Vec<Wanted> {
+        let connectors = self.0.connectors.lock();
+        let status = self.0.supervisor.status().into_iter();
+        let wanted = status.filter_map(|status| {
+            let running = connectors.get(&status.name)?;
+            let role = if running.is_server { "server" } else { "client" };
+            let data = json!({
+                "spec": {
+                    "transport": running.transport,
+                    "role": role,
+                    "address": running.announcement.as_ref().map(|announcement| &announcement.address),
+                },
+                "status": {
+                    "state": status.state.as_str(),
+                    "ready": status.not_ready.is_none(),
+                    "reason": status.not_ready,
+                    "lastError": status.last_error,
+                    "restarts": status.restarts,
+                    "received": running.stats.received.get(),
+                    "sent": running.stats.sent.get(),
+                    "waiting": running.mailbox.len(),
+                },
+            });
+            Some(Wanted { key: own_key("Connector", &status.name), data })
+        });
+        wanted.collect()
+    }
+
+    fn own_routes(&self) -> Vec<Wanted> {
+        let routes = self.0.router.routes().into_iter().map(|(name, spec, stats)| {
+            let sources: Vec<String> = spec
+                .from
+                .iter()
+                .map(|source| match (&source.connector, &source.topic) {
+                    (Some(connector), Some(topic)) => format!("{connector}: {topic}"),
+                    (Some(connector), None) => connector.to_string(),
+                    (None, Some(topic)) => topic.to_string(),
+                    (None, None) => "all".to_owned(),
+                })
+                .collect();
+            let predicates: Vec<_> = spec.predicates.iter().map(|predicate| predicate.text()).collect();
+            let sinks: Vec<_> = spec.to.iter().map(|to| to.sink.text()).collect();
+            let data = json!({
+                "spec": {
+                    "from": sources,
+                    "where": predicates,
+                    "filters": spec.filters.len(),
+                    "to": sinks,
+                    "deadLetter": spec.dead_letter.text(),
+                },
+                "status": {
+                    "taken": stats.taken.get(),
+                    "delivered": stats.delivered.get(),
+                    "filtered": stats.filtered.get() + stats.by_filter.get(),
+                    "retried": stats.retried.get(),
+                    "dead": stats.dead.get(),
+                    "dropped": stats.dropped.get(),
+                    "waiting": stats.waiting.get(),
+                    "inFlight": stats.in_flight.get(),
+                },
+            });
+            Wanted { key: own_key("Route", &name), data }
+        });
+        routes.collect()
+    }
+
+    /// Deletions of connectors and routes that are no more.
+    fn gone(&self, wanted: &[Wanted]) -> Vec<Envelope> {
+        let named: hashbrown::HashSet<&Key> = wanted.iter().map(|one| &one.key).collect();
+        let snapshot = self.0.bus.snapshot();
+        let kept = ["Connector", "Route"].into_iter().flat_map(|kind| {
+            let type_url = own_type(kind);
+            let keys = snapshot.range(Some(Key::LOCAL), Some(&type_url), None);
+            keys.filter_map(|record| record.envelope.change.key().cloned()).collect::<Vec<_>>()
+        });
+        let gone = kept.filter(|key| !named.contains(key));
+        gone.filter_map(|key| {
+            Some(Envelope::delete(address::topic_of(&key).ok()?, key, "", Cause::Deleted))
+        })
+        .collect()
+    }
+
+    /// The Event about what went wrong since `before`, where something did.
+    fn event(&self, now: &Wanted, before: &Value) -> Option<Envelope> {
+        let count =
+            |value: &Value, name: &str| value.pointer("/status").and_then(|it| it.get(name)?.as_u64());
+        let text = |value: &Value, name: &str| {
+            value.pointer("/status").and_then(|it| it.get(name)?.as_str().map(str::to_owned))
+        };
+        let (dead, died) = (count(&now.data, "dead"), count(before, "dead").unwrap_or(0));
+        let error =
+            text(&now.data, "lastError").filter(|error| Some(error) != text(before, "lastError").as_ref());
+        let (reason, message) = match (dead, error) {
+            (Some(dead), _) if dead > died => {
+                ("DeadLettered", format!("{} events went to the dead letter, {dead} in all", dead - died))
+            }
+            (_, Some(error)) => ("Failed", error),
+            _ => return None,
+        };
+        let name = format!("{}.{}", now.key.name, reason.to_lowercase());
+        let key = Key::new(Key::LOCAL, EVENT, format!("{NAMESPACE}/{name}"));
+        let held = self
+            .0
+            .bus
+            .get(&key)
+            .and_then(|record| serde_json::from_slice::<Value>(&record.envelope.data).ok());
+        let count = held.as_ref().and_then(|held| held.get("count")?.as_u64()).unwrap_or(0) + 1;
+        let time = Timestamp::now().text().to_string();
+        let first = held
+            .as_ref()
+            .and_then(|held| held.get("firstTimestamp").cloned())
+            .unwrap_or_else(|| json!(time));
+        let metadata = held.as_ref().and_then(|held| held.get("metadata").cloned()).unwrap_or_else(|| {
+            json!({"name": name, "namespace": NAMESPACE, "uid": uid(&key, &time), "creationTimestamp": time})
+        });
+        let kind = now.key.type_url.rsplit('/').next().unwrap_or_default();
+        let event = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": metadata,
+            "involvedObject": {"apiVersion": "meshbus.dev/v1", "kind": kind, "name": &*now.key.name, "namespace": ""},
+            "reason": reason,
+            "message": message,
+            "type": "Warning",
+            "count": count,
+            "firstTimestamp": first,
+            "lastTimestamp": time,
+            "source": {"component": "meshbus"},
+            "reportingComponent": "meshbus.dev/bus",
+            "reportingInstance": &**self.0.bus.name(),
+        });
+        put(key, event.to_string().into())
+    }
+}
+
+/// `None` only for a name that no topic spells; such a thing is not shown.
+fn put(key: Key, data: Bytes) -> Option<Envelope> {
+    let mut envelope = Envelope::put(address::topic_of(&key).ok()?, key, "", data);
+    envelope.datacontenttype = Some(ByteString::from_static("application/json"));
+    envelope.time = Some(Timestamp::now());
+    Some(envelope)
+}
+
+fn own_type(kind: &str) -> String {
+    format!("{}/{kind}", crate::schema::kinds::OWN)
+}
+
+fn own_key(kind: &str, name: &ByteString) -> Key {
+    Key::new(Key::LOCAL, own_type(kind), name.clone())
+}
+
+/// A UUID that is the same for the same key and time.
+fn uid(key: &Key, time: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("{key} {time}"));
+    let hex = data_encoding::HEXLOWER.encode(&digest);
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    format!("{}-{}-5{}-a{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+}
