@@ -1,0 +1,130 @@
+//! Every kubectl there is does what it does with a real API server, and prints the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::recordings::folder;
+use super::rig::{Api, kubectls};
+use crate::process::Scratch;
+
+const LIMIT: Duration = Duration::from_mins(6);
+
+/// Scenarios whose output may differ: the server's own version and kinds, what a cluster adds to a Pod, the clock.
+const OTHER: [&str; 8] = [
+    "version",
+    "api-resources",
+    "api-versions",
+    "pod-describe",
+    "auth-whoami",
+    "cr-diff",
+    // Ages of Events are those of the day of the recording.
+    "event-get",
+    "event-get-v1",
+];
+
+fn version(program: &Path) -> String {
+    let output = Command::new(program).args(["version", "--client"]).env("KUBECONFIG", "/dev/null").output();
+    let text = String::from_utf8_lossy(&output.expect("kubectl runs").stdout).into_owned();
+    let at = text.find("v1.").unwrap_or_else(|| panic!("{}: no version in {text:?}", program.display()));
+    text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '.').collect()
+}
+
+async fn scenarios(program: PathBuf, script: PathBuf) -> (String, String) {
+    let version = version(&program);
+    let scratch = Scratch::new();
+    let api = Api::start(&scratch, "").await;
+    let mut command = tokio::process::Command::new("bash");
+    command.arg(script).arg(&program).arg(api.url()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(LIMIT, command.output()).await.expect("scenarios end").expect("bash runs");
+    (version, String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kubectl_prints_what_it_prints_of_a_real_server() {
+    let Some(folder) = folder() else {
+        println!("skipped, needs ../shared/conformance/k8s: kubectl-scenarios.sh");
+        return;
+    };
+    let mut runs = JoinSet::new();
+    for program in kubectls() {
+        runs.spawn(scenarios(program, folder.join("kubectl-scenarios.sh")));
+    }
+    let mut wrong = String::new();
+    while let Some(run) = runs.join_next().await {
+        let (version, output) = run.expect("a run that ends");
+        let expected = if version.starts_with("v1.20.") { "kubectl-1.20.out" } else { "kubectl-1.32.out" };
+        let expected = std::fs::read_to_string(folder.join(expected)).expect("what was recorded");
+        let (expected, actual) = (sections(&expected), sections(&output));
+        let compared = expected.keys().filter(|name| !OTHER.contains(&name.as_str()));
+        for name in compared {
+            let (want, have) = (&expected[name], actual.get(name).cloned().unwrap_or_default());
+            if *want != have && !is_of_client(&version, name) {
+                wrong.push_str(&format!("{version} {name}:\n  real: {want:#?}\n  here: {have:#?}\n"));
+            }
+        }
+        println!("kubectl {version}: {} scenarios", expected.len() - OTHER.len());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Output that another release of kubectl words itself, whatever the server said.
+fn is_of_client(version: &str, scenario: &str) -> bool {
+    let minor: u32 = version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
+    match scenario {
+        _ if minor == 32 || minor == 20 => false,
+        // `--subresource` of patch and the columns of explain came one by one.
+        "cr-explain" | "event-kubectl-events" => minor < 30,
+        _ => false,
+    }
+}
+
+/// What each scenario printed, with times, ages, ids and versions set aside.
+fn sections(output: &str) -> BTreeMap<String, Vec<String>> {
+    let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut name = String::new();
+    for line in output.lines() {
+        match line.strip_prefix("== ") {
+            Some(next) => name = next.trim().to_owned(),
+            None if name.is_empty() => continue,
+            None => {}
+        }
+        let lines = sections.entry(name.clone()).or_default();
+        if !line.starts_with("== ") {
+            lines.push(line.split_whitespace().map(word).collect::<Vec<_>>().join(" "));
+        }
+    }
+    // What was still being written when the recording ended may come in either order.
+    sections
+}
+
+fn word(word: &str) -> &str {
+    let age = word.trim_matches(|c| matches!(c, '(' | ')' | ','));
+    let is_age = age.len() >= 2
+        && age.starts_with(|c: char| c.is_ascii_digit())
+        && age.ends_with(['s', 'm', 'h', 'd', 'y'])
+        && age.chars().all(|c| c.is_ascii_digit() || matches!(c, 's' | 'm' | 'h' | 'd' | 'y'));
+    let is_time = word.len() >= 20 && word.contains('T') && word.trim_end_matches('"').ends_with('Z');
+    let is_uid = word.len() == 36 && word.matches('-').count() == 4;
+    let is_seq = word.len() >= 3 && word.chars().all(|c| c.is_ascii_digit());
+    if is_age || is_time || is_uid || is_seq { "~" } else { word }
+}
+
+/// One command, its output as text.
+pub(crate) fn run(program: &Path, api: &Api, home: &Path, arguments: &[&str]) -> (bool, String) {
+    let server = api.url();
+    let Output { status, stdout, stderr } = Command::new(program)
+        .args(arguments)
+        .args(["--server", &server])
+        .env("KUBECONFIG", "/dev/null")
+        .env("HOME", home)
+        .stdin(Stdio::null())
+        .output()
+        .expect("kubectl runs");
+    let text = [stdout, stderr].concat();
+    (status.success(), String::from_utf8_lossy(&text).into_owned())
+}
