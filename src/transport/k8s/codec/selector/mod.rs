@@ -1,6 +1,6 @@
 //! Label and field selectors of lists and watches: read, shown, and held against an object.
 //!
-//! Both are read as release 1.36 reads them, and refused in its words: clients and people know these messages.
+//! Both are read as release 1.36 reads them, and refused in its words: clients and people know these.
 //! `Display` writes the canonical form, which reads back as the same selector.
 
 mod field;
