@@ -1,7 +1,7 @@
 //! Field selectors: `metadata.name=web-0,status.phase!=Running`.
 //!
-//! A value can hold `,`, `=` and `\` behind a backslash. Which fields a kind has is the kind's matter:
-//! whoever lists checks [`FieldSelector::requirements`] and answers [`unsupported`] for a field it does not know.
+//! A value can hold `,`, `=` and `\` behind a backslash. Which fields a kind has is the kind's matter: whoever
+//! lists checks [`FieldSelector::requirements`] and answers [`unsupported`] for a field it does not know.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter, Write as _};
