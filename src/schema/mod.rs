@@ -7,5 +7,6 @@
 
 pub mod address;
 pub mod cloudevents;
+pub mod columns;
 pub mod kinds;
 pub mod registry;
