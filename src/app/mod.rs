@@ -97,7 +97,7 @@ impl App {
             state: StateBound {
                 max_keys: config.state.max_keys,
                 max_bytes: usize::try_from(config.state.max_bytes.0).unwrap_or(usize::MAX),
-                ..StateBound::default()
+                max_tombstones: config.state.max_deletions,
             },
             ..BusOptions::default()
         });

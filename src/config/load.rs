@@ -271,6 +271,7 @@ impl Reader<'_> {
     fn state(&mut self, root: &Section) -> State {
         let state: State = self.part(root, "state");
         self.above_zero(root, "state.max_keys", state.max_keys as u64);
+        self.above_zero(root, "state.max_deletions", state.max_deletions as u64);
         self.above_zero(root, "state.max_bytes", state.max_bytes.0);
         state
     }

@@ -55,11 +55,13 @@ pub struct State {
     pub max_keys: usize,
     /// Most bytes of values; default 1GiB.
     pub max_bytes: Size,
+    /// Most deletions remembered for readers that resume; default 100000.
+    pub max_deletions: usize,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { max_keys: 1_000_000, max_bytes: Size(1 << 30) }
+        Self { max_keys: 1_000_000, max_bytes: Size(1 << 30), max_deletions: 100_000 }
     }
 }
 
