@@ -1,6 +1,8 @@
 //! The Kubernetes API's forms: objects and envelopes, Status, selectors, patches, server-side apply, built-in
 //! kinds. Pure, and shared by the client and the server role.
 
+pub mod crd;
 pub mod patch;
 pub mod selector;
 pub mod status;
+pub mod strict;
