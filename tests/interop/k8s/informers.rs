@@ -23,7 +23,7 @@ const OBJECTS: usize = 10_000;
 const NAMESPACES: usize = 5;
 /// Random changes after each phase's beginning.
 const CHANGES: usize = 2_000;
-const IN_STEP: Duration = Duration::from_secs(120);
+const IN_STEP: Duration = Duration::from_mins(2);
 
 /// The last object written: once an informer has it, it has seen all before.
 const LAST: &str = "last";

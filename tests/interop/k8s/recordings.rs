@@ -15,7 +15,6 @@ pub(crate) struct Exchange {
     #[serde(default)]
     pub(crate) request_body: Option<String>,
     pub(crate) status: u16,
-    pub(crate) response_headers: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) response_body: String,
 }

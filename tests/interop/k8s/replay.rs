@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::recordings::{Exchange, exchanges};
-use super::rig::Api;
+use super::rig::{Api, future};
 use crate::bus::{HttpClient, http_client};
 use crate::process::Scratch;
 
@@ -102,7 +102,7 @@ async fn replay(group: &str) {
 }
 
 async fn send(client: &HttpClient, api: &Api, exchange: &Exchange, mapped: &Mapped) -> (u16, Bytes) {
-    let mut path = mapped.path(&exchange.path, api.future());
+    let mut path = mapped.path(&exchange.path, future());
     if exchange.is_watch() {
         // The recorded client hung up; all it saw has happened by now, so that a moment shows it again.
         path.push_str("&timeoutSeconds=1");

@@ -30,12 +30,12 @@ impl Api {
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
+}
 
-    /// A position that no bus of today reaches.
-    pub(crate) fn future(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
-        u64::try_from(now.as_micros()).expect("a position") + 1_000_000_000_000
-    }
+/// A position that no bus of today reaches.
+pub(crate) fn future() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+    u64::try_from(now.as_micros()).expect("a position") + 1_000_000_000_000
 }
 
 /// The kubectl programs to use: those of `MESHBUS_KUBECTLS`, separated by colons.
