@@ -34,7 +34,11 @@
 //! has no dead letter: it is ended with `+TERM`, logged with stream, sequence and subject, and counted as malformed.
 //!
 //! With `ordered`, a consumer that is connected to again, after a crash or a lost connection, may stand still for
-//! `ack_wait` and a second: the server sends what was under way only then, and what is newer waits for it.
+//! `ack_wait` and a second: the server sends what was under way again only then and in no order, so all that comes
+//! waits until nothing is missing. Where the server does not notice the loss, it may send to the lost connection for
+//! 30 seconds more, and the wait is counted from there. The order of a key is kept, except for a message that the
+//! server does not send again in this time, or that the bus gave up and comes again later. It takes a consumer of
+//! this bus alone, whose `max_ack_pending` on the server is not above the one here.
 //!
 //! Not supported: the server role, key-value and object stores, push and ordered consumers, request and reply,
 //! batches of events in one message (the binding has none), WebSocket connections. A message whose headers are

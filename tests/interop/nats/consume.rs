@@ -321,6 +321,38 @@ async fn every_message_arrives_through_five_kills_of_the_server_and_one_of_the_c
 }
 
 #[tokio::test]
+async fn what_an_earlier_connection_lost_is_delivered_in_order_however_it_comes_again() {
+    let scratch = Scratch::new();
+    let server = NatsServer::start(&scratch).await;
+    let stream = server.stream("EVENTS", &["in.>"], Duration::from_mins(2)).await;
+    let context = jetstream::new(raw(&server.url()).await);
+    let durable = jetstream::consumer::pull::Config {
+        durable_name: Some("c".into()),
+        filter_subject: "in.>".into(),
+        ack_wait: Duration::from_secs(10),
+        ..Default::default()
+    };
+    let consumer = stream.create_consumer(durable).await.unwrap();
+    publish(&context, "in.x", 6).await;
+    let mut fetched = consumer.fetch().max_messages(6).messages().await.unwrap();
+    // The youngest comes again at once, the oldest last, and all of them behind what is new.
+    while let Some(message) = fetched.next().await.map(Result::unwrap) {
+        let delay = Duration::from_millis(500 * (7 - message.info().unwrap().stream_sequence));
+        message.ack_with(jetstream::AckKind::Nak(Some(delay))).await.unwrap();
+    }
+    publish(&context, "in.x", 4).await;
+    let wire = Wire::idle(&settings(&server.url(), ", ack_wait: 10s"));
+    let (sink, mut probe) = Wire::probe();
+    wire.route("in/#", Some("broker"), sink);
+    wire.start_connector();
+    let deliveries = take(&mut probe, 10).await;
+    assert_eq!(ids(&deliveries), (1..=10).map(|n| format!("EVENTS/{n}")).collect::<Vec<_>>());
+    answer_all(deliveries);
+    settled(&context).await;
+    wire.stop().await;
+}
+
+#[tokio::test]
 async fn a_drain_finishes_what_is_under_way_and_leaves_the_rest() {
     let scratch = Scratch::new();
     let server = NatsServer::start(&scratch).await;

@@ -32,8 +32,10 @@ pub(super) struct AckSubject {
     pub(super) tries: u32,
     /// Its sequence in the stream.
     pub(super) sequence: u64,
+    /// The number of this sending of it in the consumer, which counts every sending of every message.
+    pub(super) sending: u64,
     /// When the stream stored it, in nanoseconds since 1970.
-    stored: i64,
+    pub(super) stored: i64,
 }
 
 impl AckSubject {
@@ -45,8 +47,9 @@ impl AckSubject {
         let mut tokens = rest.split('.').skip(skip);
         let tries = tokens.next()?.parse().ok()?;
         let sequence = tokens.next()?.parse().ok()?;
-        let stored = tokens.nth(1)?.parse().ok()?;
-        Some(Self { tries, sequence, stored })
+        let sending = tokens.next()?.parse().ok()?;
+        let stored = tokens.next()?.parse().ok()?;
+        Some(Self { tries, sequence, sending, stored })
     }
 
     /// When the stream stored the message.
@@ -65,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_subject_of_an_acknowledgement_is_read_in_all_its_forms() {
-        let expected = AckSubject { tries: 3, sequence: 100, stored: 1_790_230_470_084_404_000 };
+        let expected =
+            AckSubject { tries: 3, sequence: 100, sending: 7, stored: 1_790_230_470_084_404_000 };
         for subject in [
             "$JS.ACK.events.durable.3.100.7.1790230470084404000.42",
             "$JS.ACK._.szMpdrwD.events.durable.3.100.7.1790230470084404000.42",

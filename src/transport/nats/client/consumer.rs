@@ -4,10 +4,9 @@
 //! router retries inside, which keeps the order of a key. Only what the bus gives up is refused with a delay.
 //!
 //! After a connection was lost the server goes on with new messages at once, and sends what was under way
-//! again only when `ack_wait` is over. To keep the order of a key, newer messages wait until nothing older is
-//! missing: see [`Gap`].
+//! again in no order, most of it only when `ack_wait` is over. To keep the order of a key, all that comes waits
+//! until nothing is missing: see [`Reorder`].
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use async_nats::{Message as Incoming, Subject};
 use bytestring::ByteString;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -26,6 +25,7 @@ use super::super::codec::{Context, Decoder, Message};
 use super::super::config::{ClientConfig, ConsumerConfig, SubscribeConfig};
 use super::acks::{AckSubject, payload};
 use super::held::{Held, Known, Taken, Verdict};
+use super::reorder::{Reorder, Report};
 use super::session::Session;
 use super::setup;
 use super::source::Source;
@@ -34,8 +34,6 @@ use crate::runtime::shutdown::Shutdown;
 
 /// How often what is not at the front is looked at, while anything is held.
 const SWEEP: Duration = Duration::from_millis(20);
-/// How often the server is asked whether messages of an earlier connection are still missing.
-const GAP_QUESTION: Duration = Duration::from_millis(250);
 
 /// What a consumer keeps from one connection to the next.
 #[derive(Default)]
@@ -49,18 +47,6 @@ pub(super) struct Intake {
     created: Option<(i128, i128)>,
 }
 
-/// Messages that the server sent over an earlier connection, and that it waits to send again.
-struct Gap {
-    /// The last of them, at most.
-    last: u64,
-    /// After this they are not waited for.
-    until: Instant,
-    /// What is newer, in order, and when the server last heard of each.
-    ahead: VecDeque<(Incoming, Instant)>,
-    asked: Instant,
-    asking: Option<BoxFuture<'static, Option<usize>>>,
-}
-
 /// A consumer that is being read.
 pub(super) struct Reader<'a> {
     session: &'a Session,
@@ -69,7 +55,8 @@ pub(super) struct Reader<'a> {
     intake: &'a mut Intake,
     consumer: PullConsumer,
     messages: pull::Stream,
-    gap: Option<Gap>,
+    reorder: Reorder,
+    asking: Option<BoxFuture<'static, Option<Report>>>,
     decoder: Decoder,
     /// `STREAM/` of ids.
     stream: String,
@@ -95,20 +82,11 @@ impl<'a> Reader<'a> {
     ) -> Result<Self, Error> {
         let (consumer, created) = setup::consumer(session, config, entry, settings).await?;
         let info = consumer.cached_info();
-        let (ack_wait, sent) = (info.config.ack_wait, info.delivered.stream_sequence);
+        let ack_wait = info.config.ack_wait;
         intake.resume((created, info.created.unix_timestamp_nanos()), ack_wait);
+        let reorder = Reorder::new(settings.ordered, info, &intake.held);
         let mut verdicts = Vec::new();
         intake.held.acknowledge_again(&mut verdicts);
-        let now = Instant::now();
-        // As long as anything is pending: how much of it is here still, and how much was lost on its way, only shows
-        // when the acknowledgements that go out again have been counted.
-        let gap = (settings.ordered && info.num_ack_pending > 0).then(|| Gap {
-            last: sent,
-            until: now + ack_wait + Duration::from_secs(1),
-            ahead: VecDeque::new(),
-            asked: now,
-            asking: None,
-        });
         let messages =
             consumer.stream().max_messages_per_batch(settings.batch).heartbeat(Duration::from_secs(5));
         let messages = messages.messages().await.map_err(|error| {
@@ -124,7 +102,8 @@ impl<'a> Reader<'a> {
             intake,
             consumer,
             messages,
-            gap,
+            reorder,
+            asking: None,
             decoder: Decoder::default(),
             stream,
             name,
@@ -166,8 +145,8 @@ impl<'a> Reader<'a> {
                 () = self.intake.held.oldest_delivered(), if !self.intake.held.is_empty() => {
                     self.intake.held.settle_oldest(&mut self.verdicts);
                 }
-                _ = sweep.tick(), if !self.intake.held.is_empty() || self.gap.is_some() => self.sweep(),
-                pending = still_pending(&mut self.gap) => self.close_gap(pending),
+                _ = sweep.tick(), if !self.intake.held.is_empty() || self.reorder.is_open() => self.sweep(),
+                report = ready(&mut self.asking) => self.compare(report),
                 message = self.messages.next(), if !draining && self.has_room() => self.take_ready(message)?,
             }
         }
@@ -184,42 +163,33 @@ impl<'a> Reader<'a> {
     }
 
     fn has_room(&self) -> bool {
-        let ahead = self.gap.as_ref().map_or(0, |gap| gap.ahead.len());
         self.intake.batch.len() < self.settings.batch
-            && self.intake.held.len() + ahead < self.settings.max_ack_pending
+            && self.intake.held.len() + self.reorder.len() < self.settings.max_ack_pending
     }
 
     fn sweep(&mut self) {
         self.intake.held.settle(self.silence, &mut self.verdicts);
-        let Some(gap) = &mut self.gap else { return };
-        let now = Instant::now();
-        for (message, heard) in gap.ahead.iter_mut().filter(|(_, heard)| now - *heard >= self.silence) {
-            *heard = now;
-            self.verdicts.extend(message.reply.clone().map(|reply| (reply, Verdict::Progress)));
-        }
-        if now >= gap.until {
+        self.reorder.tell(self.silence, &mut self.verdicts);
+        if self.reorder.is_overdue() {
             info!(connector = %self.source.connector, "messages of an earlier connection did not come again");
-            self.close_gap(Some(0));
-        } else if gap.asking.is_none() && now - gap.asked >= GAP_QUESTION {
-            gap.asked = now;
+            self.release();
+        } else if self.asking.is_none() && self.reorder.asks() {
             let consumer = self.consumer.clone();
-            gap.asking = Some(
-                async move { consumer.get_info().await.ok().map(|info| info.num_ack_pending) }.boxed(),
-            );
+            self.asking =
+                Some(async move { consumer.get_info().await.ok().map(|info| Report::from(&info)) }.boxed());
         }
     }
 
-    /// Takes in what waited, when the server waits for no more than what is here.
-    fn close_gap(&mut self, pending: Option<usize>) {
-        let Some(gap) = &mut self.gap else { return };
-        if pending.is_none_or(|pending| pending > self.intake.held.len() + gap.ahead.len()) {
-            return;
+    /// Takes in what waited, when nothing is missing.
+    fn compare(&mut self, report: Option<Report>) {
+        if report.is_some_and(|report| self.reorder.is_filled(report, &self.intake.held)) {
+            self.release();
         }
-        let mut ahead = self.gap.take().map(|gap| gap.ahead).unwrap_or_default();
-        // The server may have gone on sending to the lost connection: that too comes again, behind what is newer.
-        ahead.make_contiguous().sort_by_key(|(message, _)| sequence(message));
-        for (message, _) in ahead {
-            self.take(message);
+    }
+
+    fn release(&mut self) {
+        for (message, info) in self.reorder.release() {
+            self.take_in(&message, info);
         }
     }
 
@@ -247,23 +217,23 @@ impl<'a> Reader<'a> {
             warn!(connector = %self.source.connector, "message without the subject of its acknowledgement");
             return;
         };
-        match self.intake.held.look_up(info.sequence, reply, info.tries) {
-            Known::New => {}
+        self.reorder.arrived(info);
+        match self.intake.held.look_up(info, reply) {
+            Known::New => {
+                if let Some(message) = self.reorder.wait(message, info) {
+                    self.take_in(&message, info);
+                }
+            }
             Known::Held => {
                 debug!(connector = %self.source.connector, sequence = info.sequence, "sent again while under way");
-                return;
             }
-            Known::Settled => {
-                self.verdicts.push((reply.clone(), Verdict::Ack));
-                return;
-            }
+            Known::Settled => self.verdicts.push((reply.clone(), Verdict::Ack)),
         }
-        if let Some(gap) = &mut self.gap
-            && info.sequence > gap.last
-        {
-            gap.ahead.push_back((message, Instant::now()));
-            return;
-        }
+    }
+
+    /// Reads a message, to be published with the next batch.
+    fn take_in(&mut self, message: &Incoming, info: AckSubject) {
+        let Some(reply) = &message.reply else { return };
         let context = || Context {
             id: format!("{}{}", self.stream, info.sequence).into(),
             source: self.name.clone(),
@@ -284,6 +254,7 @@ impl<'a> Reader<'a> {
             subject: message.subject.clone(),
             sequence: info.sequence,
             tries: info.tries,
+            sending: Some(info.sending),
             unreadable,
         };
         self.intake.held.push(taken);
@@ -298,8 +269,7 @@ impl<'a> Reader<'a> {
 
     /// Gives back what the server has sent and nobody has looked at, so that it need not wait for it.
     fn give_back(&mut self) {
-        let ahead = self.gap.take().map(|gap| gap.ahead).unwrap_or_default();
-        let mut replies: Vec<_> = ahead.into_iter().filter_map(|(message, _)| message.reply).collect();
+        let mut replies: Vec<_> = self.reorder.release().filter_map(|(message, _)| message.reply).collect();
         while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
             replies.extend(message.message.reply);
         }
@@ -366,18 +336,4 @@ async fn ready<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) ->
     let output = future.await;
     *slot = None;
     output
-}
-
-/// A message's place in the stream; last for one that says none, which is not taken in.
-fn sequence(message: &Incoming) -> u64 {
-    let reply = message.reply.as_ref().and_then(AckSubject::parse);
-    reply.map_or(u64::MAX, |info| info.sequence)
-}
-
-/// How many messages the server waits for, when it was asked.
-async fn still_pending(gap: &mut Option<Gap>) -> Option<usize> {
-    match gap {
-        Some(gap) => ready(&mut gap.asking).await,
-        None => std::future::pending().await,
-    }
 }

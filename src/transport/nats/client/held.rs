@@ -16,6 +16,7 @@ use async_nats::Subject;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
+use super::acks::AckSubject;
 use crate::core::{Outcome, Reason, Receipt};
 
 /// Back-off of what could not be delivered: doubles with each try up to the last.
@@ -52,6 +53,8 @@ pub(super) struct Taken {
     pub(super) sequence: u64,
     /// How often the server has sent it.
     pub(super) tries: u32,
+    /// The number of the sending that brought it last; `None` when that was over an earlier connection.
+    pub(super) sending: Option<u64>,
     /// It could not be read, and why; what was published is its dead letter.
     pub(super) unreadable: Option<Reason>,
 }
@@ -118,8 +121,20 @@ impl Held {
         }
     }
 
+    /// How many of those held the server waits for at the moment of the sending number `sent`. The numbers of an
+    /// earlier connection mean nothing, as a server that was killed goes back: what came over one had been sent
+    /// as far as the server knows when it is not after `earlier` in the stream.
+    pub(super) fn sent_by(&self, sent: u64, earlier: u64) -> usize {
+        let known = |taken: &Taken| match taken.sending {
+            Some(sending) => sending <= sent,
+            None => taken.sequence <= earlier,
+        };
+        self.entries.iter().filter(|entry| known(&entry.taken)).count()
+    }
+
     /// A new connection begins. Within `memory` what was acknowledged before may come again.
     pub(super) fn reconnect(&mut self, memory: Duration) {
+        self.entries.iter_mut().for_each(|entry| entry.taken.sending = None);
         let held = self.entries.iter().map(|entry| entry.taken.sequence);
         let before: HashSet<_, _> =
             held.chain(self.settled.iter().map(|(sequence, _)| *sequence)).collect();
@@ -136,8 +151,9 @@ impl Held {
         verdicts.extend(self.settled.iter().map(|(_, reply)| (reply.clone(), Verdict::Ack)));
     }
 
-    /// Looks up a message that is sent, for the time number `tries`.
-    pub(super) fn look_up(&mut self, sequence: u64, reply: &Subject, tries: u32) -> Known {
+    /// Looks up a message that is sent, perhaps not for the first time.
+    pub(super) fn look_up(&mut self, info: AckSubject, reply: &Subject) -> Known {
+        let AckSubject { tries, sequence, sending, .. } = info;
         self.expire();
         let before = self.before.as_ref().is_some_and(|(sequences, _)| sequences.contains(&sequence));
         // A first copy is not held: the common case looks no further.
@@ -149,6 +165,7 @@ impl Held {
         };
         entry.taken.reply = reply.clone();
         entry.taken.tries = tries;
+        entry.taken.sending = Some(sending);
         entry.heard = Instant::now();
         Known::Held
     }
@@ -244,7 +261,11 @@ mod tests {
 
     fn taken(sequence: u64) -> Taken {
         let (reply, subject) = (format!("ack.{sequence}").into(), "a".into());
-        Taken { reply, subject, sequence, tries: 1, unreadable: None }
+        Taken { reply, subject, sequence, tries: 1, sending: Some(sequence), unreadable: None }
+    }
+
+    fn sent(sequence: u64, tries: u32) -> AckSubject {
+        AckSubject { tries, sequence, sending: 100 + sequence, stored: 0 }
     }
 
     async fn receipts(n: usize) -> Vec<Receipt> {
@@ -301,8 +322,8 @@ mod tests {
     async fn a_second_copy_is_recognised_and_answered_once_by_its_own_subject() {
         let mut held = Held::default();
         held.push(taken(7));
-        assert_eq!(held.look_up(7, &"ack.again".into(), 2), Known::Held);
-        assert_eq!(held.look_up(8, &"ack.8".into(), 2), Known::New);
+        assert_eq!(held.look_up(sent(7, 2), &"ack.again".into()), Known::Held);
+        assert_eq!(held.look_up(sent(8, 2), &"ack.8".into()), Known::New);
         held.publish(receipts(1).await);
         let mut verdicts = Vec::new();
         held.settle(Duration::from_secs(1), &mut verdicts);
@@ -316,7 +337,7 @@ mod tests {
         held.publish(receipts(3).await);
         let mut verdicts = Vec::new();
         held.settle_oldest(&mut verdicts);
-        let known = |held: &mut Held, sequence, tries| held.look_up(sequence, &"a".into(), tries);
+        let known = |held: &mut Held, sequence, tries| held.look_up(sent(sequence, tries), &"a".into());
         assert_eq!(known(&mut held, 2, 2), Known::New, "on the same connection the server means it");
         held.reconnect(Duration::from_mins(1));
         assert_eq!(known(&mut held, 3, 1), Known::Settled);
@@ -332,11 +353,11 @@ mod tests {
         held.push(taken(1));
         held.publish(receipts(1).await);
         held.reconnect(Duration::ZERO);
-        assert_eq!(held.look_up(1, &"first".into(), 1), Known::Held);
+        assert_eq!(held.look_up(sent(1, 1), &"first".into()), Known::Held);
         let mut verdicts = Vec::new();
         held.settle_oldest(&mut verdicts);
         assert_eq!(replies(&verdicts), [("first", &Verdict::Ack)]);
-        assert_eq!(held.look_up(1, &"second".into(), 1), Known::Settled);
+        assert_eq!(held.look_up(sent(1, 1), &"second".into()), Known::Settled);
     }
 
     #[test]

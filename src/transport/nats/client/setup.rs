@@ -82,6 +82,17 @@ pub(super) async fn consumer(
             "the server gives up a message after so many tries"
         );
     }
+    if wanted.ordered
+        && usize::try_from(found.max_ack_pending)
+            .map_or(true, |most| most == 0 || most > wanted.max_ack_pending)
+    {
+        warn!(
+            consumer = wanted.durable,
+            server = found.max_ack_pending,
+            here = wanted.max_ack_pending,
+            "max_ack_pending on the server is above the one here: order may not outlast a lost connection"
+        );
+    }
     Ok((consumer, created))
 }
 

@@ -183,9 +183,9 @@ pub struct ConsumerConfig {
     /// Waits for the server to confirm each acknowledgement; default false.
     #[serde(default)]
     pub double_ack: bool,
-    /// After a lost connection, takes in newer messages only when those that were under way have come again,
-    /// at most `ack_wait` and a second later: keeps the order of a key, and may stand still for so long. To be
-    /// false where several buses share the consumer; default true.
+    /// After a lost connection, takes in messages only when all that were under way have come again, at most
+    /// `ack_wait` and a second after the server last sent to the lost connection: keeps the order of a key, and
+    /// may stand still for so long. To be false where several buses share the consumer; default true.
     #[serde(default = "yes")]
     pub ordered: bool,
 }
