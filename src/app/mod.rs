@@ -158,7 +158,7 @@ impl App {
         if let Err(error) = self.apply(Arc::clone(&config)).await {
             warn!(%error, "a connector of a checked configuration could not be built");
         }
-        self.tell_own().await;
+        self.tell_own(true).await;
         own::start(self);
         self.0.started.store(true, Ordering::Release);
         Ok(())
@@ -319,7 +319,7 @@ impl App {
             self.0.rejected.fetch_add(1, Ordering::Relaxed);
             vec![error]
         })?;
-        self.tell_own().await;
+        self.tell_own(true).await;
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The bus's own things as state: its connectors and routes are keys that any protocol lists and watches, and what
 //! goes wrong with them is an Event about them.
 //!
-//! Told at each change of the configuration, and else looked at every [`LOOK`]: what has changed is published, at
-//! most [`AT_ONCE`] keys at a time, so that ten thousand busy routes cost the log little.
+//! Told at each change of the configuration; else connectors are looked at every [`LOOK`], and routes every so many
+//! looks. What has changed is published, at most [`AT_ONCE`] keys at a time, so that ten thousand busy routes cost the
+//! log little.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,12 +14,14 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{App, Shared};
-use crate::core::{Cause, Envelope, Key, Timestamp};
+use crate::core::{Bus, Cause, Envelope, Key, Timestamp};
 use crate::runtime::task;
 use crate::schema::address;
 
-/// How often is looked for changes.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often is looked for changes of connectors.
+const LOOK: Duration = Duration::from_millis(500);
+/// At which of these looks routes are looked at, too.
+const ROUTES_AT: u32 = 10;
 /// Most keys published at a look.
 const AT_ONCE: usize = 256;
 /// The kind of an Event about a connector or route.
@@ -36,13 +39,13 @@ struct Wanted {
 pub(super) fn start(app: &App) {
     let (weak, shutdown) = (Arc::downgrade(&app.0), app.0.shutdown.clone());
     drop(task::spawn("own state", async move {
-        loop {
+        for look in (0..ROUTES_AT).cycle() {
             tokio::select! {
                 () = sleep(LOOK) => {}
                 () = shutdown.drain() => return,
             }
             let Some(app) = upgrade(&weak) else { return };
-            app.tell_own().await;
+            app.tell_own(look + 1 == ROUTES_AT).await;
         }
     }));
 }
@@ -52,12 +55,16 @@ fn upgrade(weak: &Weak<Shared>) -> Option<App> {
 }
 
 impl App {
-    /// Publishes what has changed of connectors and routes since it was last told.
-    pub(super) async fn tell_own(&self) {
+    /// Publishes what has changed of connectors, and of routes where they are asked for, since it was last told.
+    pub(super) async fn tell_own(&self, routes: bool) {
         let bus = &self.0.bus;
         let mut wanted = self.own_connectors();
-        wanted.extend(self.own_routes());
-        let mut batch: Vec<Envelope> = self.gone(&wanted);
+        let mut batch: Vec<Envelope> = gone(bus, "Connector", &wanted);
+        if routes {
+            let of_routes = self.own_routes();
+            batch.extend(gone(bus, "Route", &of_routes));
+            wanted.extend(of_routes);
+        }
         for one in wanted {
             if batch.len() >= AT_ONCE {
                 break;
@@ -144,22 +151,6 @@ impl App {
         routes.collect()
     }
 
-    /// Deletions of connectors and routes that are no more.
-    fn gone(&self, wanted: &[Wanted]) -> Vec<Envelope> {
-        let named: hashbrown::HashSet<&Key> = wanted.iter().map(|one| &one.key).collect();
-        let snapshot = self.0.bus.snapshot();
-        let kept = ["Connector", "Route"].into_iter().flat_map(|kind| {
-            let type_url = own_type(kind);
-            let keys = snapshot.range(Some(Key::LOCAL), Some(&type_url), None);
-            keys.filter_map(|record| record.envelope.change.key().cloned()).collect::<Vec<_>>()
-        });
-        let gone = kept.filter(|key| !named.contains(key));
-        gone.filter_map(|key| {
-            Some(Envelope::delete(address::topic_of(&key).ok()?, key, "", Cause::Deleted))
-        })
-        .collect()
-    }
-
     /// The Event about what went wrong since `before`, where something did.
     fn event(&self, now: &Wanted, before: &Value) -> Option<Envelope> {
         let count =
@@ -211,6 +202,18 @@ impl App {
         });
         put(key, event.to_string().into())
     }
+}
+
+/// Deletions of what is no more.
+fn gone(bus: &Bus, kind: &str, wanted: &[Wanted]) -> Vec<Envelope> {
+    let named: hashbrown::HashSet<&Key> = wanted.iter().map(|one| &one.key).collect();
+    let (snapshot, type_url) = (bus.snapshot(), own_type(kind));
+    let keys = snapshot.range(Some(Key::LOCAL), Some(&type_url), None);
+    let gone = keys.filter_map(|record| record.envelope.change.key()).filter(|key| !named.contains(key));
+    gone.filter_map(|key| {
+        Some(Envelope::delete(address::topic_of(key).ok()?, key.clone(), "", Cause::Deleted))
+    })
+    .collect()
 }
 
 /// `None` only for a name that no topic spells; such a thing is not shown.

@@ -41,7 +41,9 @@ async fn scenarios(program: PathBuf, script: PathBuf) -> (String, String) {
     let scratch = Scratch::new();
     let api = Api::start(&scratch, "").await;
     let mut command = tokio::process::Command::new("bash");
-    command.arg(script).arg(&program).arg(api.url()).stdin(Stdio::null()).kill_on_drop(true);
+    // What is said on either stream is compared, in its order.
+    command.args(["-c", "exec bash \"$0\" \"$1\" \"$2\" 2>&1"]).arg(script).arg(&program).arg(api.url());
+    command.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(LIMIT, command.output()).await.expect("scenarios end").expect("bash runs");
     (version, String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -83,6 +85,7 @@ fn is_of_client(version: &str, scenario: &str) -> bool {
         _ if minor == 32 || minor == 20 => false,
         // `--subresource` of patch and the columns of explain came one by one.
         "cr-explain" | "event-kubectl-events" => minor < 30,
+        "cr-annotate" => minor < 28,
         _ => false,
     }
 }

@@ -153,7 +153,9 @@ impl Writing<'_> {
                 }
                 Err(wrong) => errors.extend(wrong),
             }
-            crd::establish(object, &metadata::now());
+            if live.is_some() {
+                crd::establish(object, &metadata::now());
+            }
         } else if let Some(kind) = self.built_in() {
             match live {
                 None => {
@@ -166,6 +168,19 @@ impl Writing<'_> {
             errors.extend(meta::validate(object, namespaced, names::path_segment_name));
         }
         if errors.is_empty() { Ok(()) } else { Err(self.invalid(&name, &errors)) }
+    }
+
+    /// Accepts the names of a definition that was just stored, as a second change: its writer is answered with the
+    /// first.
+    pub(super) async fn establish(&self, name: &str) {
+        if &*self.kind().stored_as != CRD || self.options.dry_run {
+            return;
+        }
+        let Some(live) = self.live("", name) else { return };
+        let mut object = live.object.clone();
+        crd::establish(&mut object, &metadata::now());
+        // Whoever was faster has changed it, and established it thereby.
+        drop(self.store(live.key.clone(), Some(&live), object).await);
     }
 
     fn writer<'w>(&'w self, api_version: &'w str, now: &'w str) -> Writer<'w> {

@@ -46,7 +46,10 @@ impl Writing<'_> {
             let name = if named.is_empty() { metadata::generate_name(&prefix) } else { named.clone() };
             self.authorize_write(&namespace, &name)?;
             match self.store_new(object.clone(), &namespace, &name).await {
-                Ok(stored) => return Ok(self.answer(StatusCode::CREATED, &stored)),
+                Ok(stored) => {
+                    self.establish(&name).await;
+                    return Ok(self.answer(StatusCode::CREATED, &stored));
+                }
                 Err(NotStored::Raced) if named.is_empty() => {}
                 Err(NotStored::Raced) => {
                     let definition = &self.kind().definition;
@@ -147,7 +150,10 @@ impl Writing<'_> {
                 match self.edit_absent(namespace, name, edit).await {
                     Err(NotStored::Raced) => continue,
                     Err(NotStored::Refused(status)) => return Err(*status),
-                    Ok(stored) => return Ok(self.answer(StatusCode::CREATED, &stored)),
+                    Ok(stored) => {
+                        self.establish(name).await;
+                        return Ok(self.answer(StatusCode::CREATED, &stored));
+                    }
                 }
             };
             let (wanted, names_version) = self.apply_edit(&live, edit)?;
