@@ -15,6 +15,9 @@ mod core;
 #[cfg(feature = "wasm")]
 #[path = "../guests/mod.rs"]
 mod guests;
+#[path = "../hostile/mod.rs"]
+mod hostile;
+mod k8s;
 #[cfg(feature = "wasm")]
 mod plugin;
 mod sixth;
