@@ -10,3 +10,5 @@ pub mod cloudevents;
 pub mod columns;
 pub mod kinds;
 pub mod registry;
+#[cfg(feature = "k8s")]
+pub mod structural;

@@ -76,7 +76,10 @@ pub(crate) struct Chaos {
 
 #[derive(Debug)]
 struct Dice {
+    /// For all that is no fault: names, times, places.
     rng: Rng,
+    /// One for each fault, so that the nth chance of one does not depend on the others.
+    faults: Vec<Rng>,
     probability: [f64; FAULTS.len()],
     /// Times that a fault strikes whatever the dice say.
     forced: [u32; FAULTS.len()],
@@ -85,8 +88,10 @@ struct Dice {
 
 impl Chaos {
     pub(crate) fn new(seed: u64, probability: [f64; FAULTS.len()]) -> Self {
+        let mut rng = Rng::with_seed(seed);
         let dice = Dice {
-            rng: Rng::with_seed(seed),
+            faults: FAULTS.iter().map(|_| rng.fork()).collect(),
+            rng,
             probability,
             forced: [0; FAULTS.len()],
             happened: [0; FAULTS.len()],
@@ -98,7 +103,7 @@ impl Chaos {
     pub(crate) fn strikes(&self, fault: Fault) -> bool {
         let dice = &mut *self.dice.lock();
         let number = fault as usize;
-        let roll = dice.rng.f64();
+        let roll = dice.faults[number].f64();
         let strikes = if dice.forced[number] > 0 {
             dice.forced[number] -= 1;
             true

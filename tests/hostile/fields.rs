@@ -38,10 +38,9 @@ struct Entry {
 /// Deepest field that has an owner of its own.
 const DEPTH_MAX: usize = 64;
 /// Metadata that has no owner.
-const UNOWNED: [&str; 11] = [
+const UNOWNED: [&str; 10] = [
     "name",
     "namespace",
-    "generateName",
     "uid",
     "resourceVersion",
     "generation",
@@ -235,10 +234,20 @@ fn leaves(object: &Value) -> BTreeSet<Path> {
                     collect(value, &mut vec!["metadata".to_owned(), name.clone()], &mut found);
                 }
             }
+            _ if is_default(object, value) => {}
+            "involvedObject" | "related" if object["kind"] == "Event" => {
+                found.insert(vec![name.clone()]);
+            }
             _ => collect(value, &mut vec![name.clone()], &mut found),
         }
     }
     found
+}
+
+/// What a server fills in of an Event is nobody's.
+fn is_default(object: &Value, value: &Value) -> bool {
+    let empty = value.is_null() || *value == json!({}) || value == "";
+    object["kind"] == "Event" && empty
 }
 
 fn collect(value: &Value, path: &mut Path, into: &mut BTreeSet<Path>) {
@@ -250,7 +259,9 @@ fn collect(value: &Value, path: &mut Path, into: &mut BTreeSet<Path>) {
                 path.pop();
             }
         }
-        _ => drop(into.insert(path.clone())),
+        _ => {
+            into.insert(path.clone());
+        }
     }
 }
 

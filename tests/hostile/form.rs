@@ -53,10 +53,14 @@ impl Form {
         self,
         kinds: &[Kind],
         kind: usize,
-        metadata: Value,
+        mut metadata: Value,
         objects: impl Iterator<Item = &'a Value>,
     ) -> Value {
         let about = &kinds[kind];
+        if about.custom && !self.metadata_only && metadata["continue"].is_null() {
+            // Lists of custom resources say so when there is no more.
+            metadata["continue"] = "".into();
+        }
         let item = |object: &Value| {
             let mut item = self.object(kind, object);
             if !about.custom

@@ -210,7 +210,8 @@ fn token(rv: Option<u64>, start: &str) -> String {
 }
 
 fn read_token(text: &str) -> Result<Page, Refusal> {
-    let invalid = || Refusal::bad_request("continue key is not valid: it was not made by this server");
+    let invalid =
+        || Refusal::bad_request("invalid continue token: continue key is not valid: not by this server");
     let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| invalid())?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
     let rv = token["rv"].as_i64().ok_or_else(invalid)?;

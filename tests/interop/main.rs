@@ -35,6 +35,7 @@ mod http_back_pressure;
 mod http_to_jetstream;
 mod isolation;
 mod jetstream_to_webhook;
+mod k8s;
 mod mqtt;
 mod mqtt_to_jetstream;
 mod pairs;

@@ -40,7 +40,8 @@ pub(crate) fn folder() -> Option<PathBuf> {
 
 /// The recorded exchanges whose scenario begins so, in order; `None` where the data is not there.
 pub(crate) fn exchanges(group: &str) -> Option<Vec<Exchange>> {
-    let text = std::fs::read_to_string(folder()?.join("recordings.jsonl")).expect("recordings that can be read");
+    let text =
+        std::fs::read_to_string(folder()?.join("recordings.jsonl")).expect("recordings that can be read");
     let all = text.lines().map(|line| serde_json::from_str::<Exchange>(line).expect("an exchange"));
     Some(all.filter(|exchange| exchange.scenario.starts_with(group)).collect())
 }

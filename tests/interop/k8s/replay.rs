@@ -89,7 +89,11 @@ async fn replay(group: &str) {
         }
         compared += 1;
         for difference in differences(exchange, status, &body, &mapped) {
-            let _infallible = writeln!(wrong, "{} {} {}: {difference}", exchange.scenario, exchange.method, exchange.path);
+            let _infallible = writeln!(
+                wrong,
+                "{} {} {}: {difference}",
+                exchange.scenario, exchange.method, exchange.path
+            );
         }
     }
     assert!(compared >= 60, "only {compared} exchanges were compared");
@@ -104,7 +108,8 @@ async fn send(client: &HttpClient, api: &Api, exchange: &Exchange, mapped: &Mapp
         path.push_str("&timeoutSeconds=1");
     }
     let body = mapped.text(exchange.request_body.as_deref().unwrap_or_default());
-    let mut request = http::Request::builder().method(&*exchange.method).uri(format!("{}{path}", api.url()));
+    let mut request =
+        http::Request::builder().method(&*exchange.method).uri(format!("{}{path}", api.url()));
     for (name, value) in &exchange.request_headers {
         request = request.header(name, value);
     }
@@ -170,7 +175,9 @@ impl Mapped {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
                 let value = match name {
                     "resourceVersion" if value == "99999999" => future.to_string(),
-                    "resourceVersion" => self.versions.get(value).cloned().unwrap_or_else(|| value.to_owned()),
+                    "resourceVersion" => {
+                        self.versions.get(value).cloned().unwrap_or_else(|| value.to_owned())
+                    }
                     "continue" => self.tokens.get(value).cloned().unwrap_or_else(|| value.to_owned()),
                     _ => self.text(value),
                 };
@@ -187,7 +194,11 @@ impl Mapped {
             text = text.replace(recorded, actual);
         }
         for (recorded, actual) in &self.versions {
-            for form in ["\"resourceVersion\":\"{}\"", "\"resourceVersion\": \"{}\"", "\\\"resourceVersion\\\":\\\"{}\\\""] {
+            for form in [
+                "\"resourceVersion\":\"{}\"",
+                "\"resourceVersion\": \"{}\"",
+                "\\\"resourceVersion\\\":\\\"{}\\\"",
+            ] {
                 text = text.replace(&form.replace("{}", recorded), &form.replace("{}", actual));
             }
         }
@@ -268,7 +279,8 @@ fn compare(at: &str, recorded: &Value, actual: &Value, mapped: &Mapped, found: &
 /// Whether both are ages or times: `12s`, `3m4s`.
 fn is_age(left: &str, right: &str) -> bool {
     let age = |text: &str| {
-        let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || matches!(c, 's' | 'm' | 'h' | 'd' | 'y'));
+        let plain = !text.is_empty()
+            && text.chars().all(|c| c.is_ascii_digit() || matches!(c, 's' | 'm' | 'h' | 'd' | 'y'));
         plain && text.starts_with(|c: char| c.is_ascii_digit())
     };
     age(left) && age(right)
@@ -276,5 +288,7 @@ fn is_age(left: &str, right: &str) -> bool {
 
 /// Whether a message repeats versions, which are other numbers here.
 fn about_versions(text: &str) -> bool {
-    text.contains("ResourceVersion in record") || text.contains("resource version") || text.contains("last-applied")
+    text.contains("ResourceVersion in record")
+        || text.contains("resource version")
+        || text.contains("last-applied")
 }

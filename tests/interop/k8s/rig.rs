@@ -22,7 +22,9 @@ impl Api {
 
     /// The configuration of [`start`](Self::start).
     pub(crate) fn config(port: u16, more: &str) -> String {
-        format!("name: api-{port}\nconnectors:\n  api: {{k8s: {{server: {{listen: \"127.0.0.1:{port}\"}}}}}}\n{more}")
+        format!(
+            "name: api-{port}\nconnectors:\n  api: {{k8s: {{server: {{listen: \"127.0.0.1:{port}\"}}}}}}\n{more}"
+        )
     }
 
     pub(crate) fn url(&self) -> String {

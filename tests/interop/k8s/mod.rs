@@ -1,0 +1,9 @@
+//! The Kubernetes API that the bus serves, against real clients, and the client role, against real servers.
+
+mod informers;
+mod kubectl;
+mod python;
+mod recordings;
+mod replay;
+mod rig;
+mod wants;
