@@ -136,7 +136,14 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     /// For up to `most` records.
     pub(crate) fn new(origin: &'a Origin<'a>, shared: &'a Shared, most: usize) -> Self {
-        Self { origin, shared, records: Vec::with_capacity(most), matched: None, staged: false, hidden: false }
+        Self {
+            origin,
+            shared,
+            records: Vec::with_capacity(most),
+            matched: None,
+            staged: false,
+            hidden: false,
+        }
     }
 
     pub(crate) fn push(&mut self, record: Arc<Record>, inner: &mut Inner) {

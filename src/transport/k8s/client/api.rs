@@ -165,8 +165,7 @@ impl Api {
     }
 
     async fn begin(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
-        let response =
-            self.client.send(request).await.map_err(|error| Failure::Broken(causes(&error)))?;
+        let response = self.client.send(request).await.map_err(|error| Failure::Broken(causes(&error)))?;
         if response.status().is_success() {
             return Ok(response);
         }

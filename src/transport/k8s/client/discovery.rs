@@ -159,8 +159,9 @@ fn group_versions(answer: &Value) -> Vec<String> {
 
 fn legacy(answer: &Value, group_version: &str, kinds: &mut Vec<Resource>) {
     let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
-    let status: Vec<&str> =
-        list(answer, "resources").filter_map(|it| it.get("name")?.as_str()?.strip_suffix("/status")).collect();
+    let status: Vec<&str> = list(answer, "resources")
+        .filter_map(|it| it.get("name")?.as_str()?.strip_suffix("/status"))
+        .collect();
     for resource in list(answer, "resources") {
         let plural = text(resource, "name");
         if plural.is_empty() || plural.contains('/') {

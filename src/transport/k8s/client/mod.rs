@@ -1,14 +1,40 @@
 //! The client: brings what a cluster has onto the bus, and writes back.
+//!
+//! A run is one future on one task: it finds out which kinds there are ([`discovery`]), watches them ([`watch`]),
+//! and keeps how far that has come ([`cursor`]). It ends with the drain only: what fails is tried again
+//! where it failed, so that one kind that is missing or forbidden takes no other with it.
 
-use futures_util::future::BoxFuture;
+use std::fmt;
+
+use bytestring::ByteString;
+use futures_util::future::{BoxFuture, join_all};
+use sha2::{Digest, Sha256};
+use tracing::{info, warn};
 
 use super::config::ClientConfig;
 use crate::core::delivery::{Assurance, Guarantee};
 use crate::core::{Error, ErrorKind};
 use crate::transport::{Connector, Link};
 
+mod api;
+mod board;
+mod cursor;
+mod discovery;
+mod watch;
+mod window;
+
+use api::Api;
+use board::Board;
+use cursor::Cursors;
+use discovery::Kinds;
+use watch::{Shared, Watch};
+
+/// The object whose uid names the cluster.
+const IDENTITY: &str = "/api/v1/namespaces/kube-system";
+/// Digits of the hash that stands in for it.
+const HASH_DIGITS: usize = 32;
+
 /// A connector to one cluster.
-#[derive(Debug)]
 pub struct Client {
     config: ClientConfig,
 }
@@ -18,12 +44,83 @@ impl Client {
     pub fn new(config: ClientConfig) -> Self {
         Self { config }
     }
+
+    async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
+        let config = &self.config;
+        let api = Api::open(config).await?;
+        let cluster = cluster(&api).await?;
+        let cursors = Cursors::open(config, &link.name, &api).await?;
+        info!(connector = %link.name, peer = api.peer, %cluster, "connected");
+        let kinds = Kinds::new();
+        let board = Board::new(config.watch.iter().map(|watch| watch.type_url.clone()));
+        let shared = Shared {
+            config,
+            api: &api,
+            kinds: &kinds,
+            cursors: &cursors,
+            cluster: &cluster,
+            bus: &link.bus,
+            stats: &link.stats,
+            board: &board,
+            shutdown: &link.shutdown,
+        };
+        let watches = config.watch.iter().enumerate();
+        let watches = join_all(watches.map(|(number, watch)| Watch::new(&shared, watch, number).run()));
+        let every = config.discovery_interval.0;
+        tokio::select! {
+            _ = watches => {}
+            () = kinds.keep(&api, &link.kinds, link.bus.scope(), every) => {}
+            () = board.keep(&link.ready) => {}
+        }
+        Ok(())
+    }
+}
+
+/// What names the cluster, whoever connects to it and however: the uid of a namespace that every cluster has. Where
+/// that may not be read, its URL has to do.
+///
+/// # Errors
+/// `Unreachable` where nothing is answered: under another name, all that was known would be void.
+async fn cluster(api: &Api) -> Result<ByteString, Error> {
+    let body = match api.object(IDENTITY).await {
+        Ok(body) => body,
+        Err(failure) if failure.is_final() => {
+            warn!(peer = api.peer, error = %failure, "named by its URL: {IDENTITY} cannot be read");
+            let digits = data_encoding::HEXLOWER.encode(&Sha256::digest(api.peer.as_bytes()));
+            return Ok(digits.chars().take(HASH_DIGITS).collect::<String>().into());
+        }
+        Err(failure) => {
+            return Err(Error::new(ErrorKind::Unreachable, &api.peer).because(failure.to_string()));
+        }
+    };
+    let uid = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|namespace| {
+        let uid = namespace.get("metadata")?.get("uid")?.as_str()?;
+        (!uid.is_empty()).then(|| ByteString::from(uid))
+    });
+    uid.ok_or_else(|| Error::new(ErrorKind::Protocol, &api.peer).because(format!("{IDENTITY} has no uid")))
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Connector for Client {
-    fn run<'a>(&'a mut self, _link: &'a mut Link) -> BoxFuture<'a, Result<(), Error>> {
-        let peer = self.config.context.clone().unwrap_or_default();
-        Box::pin(async move { Err(Error::new(ErrorKind::Unreachable, peer)) })
+    fn run<'a>(&'a mut self, link: &'a mut Link) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let (ready, shutdown) = (link.ready.clone(), link.shutdown.clone());
+            let result = tokio::select! {
+                biased;
+                () = shutdown.end() => Ok(()),
+                result = self.connected(link) => result,
+            };
+            ready.down(match &result {
+                Ok(()) => "stopped".to_owned(),
+                Err(error) => error.to_string(),
+            });
+            result
+        })
     }
 
     fn ingress(&self) -> Guarantee {

@@ -204,7 +204,8 @@ mod tests {
     }
 
     fn event(count: i32) -> Received {
-        let about = About { kind: "Pod".into(), name: "p".into(), namespace: "web".into(), ..About::default() };
+        let about =
+            About { kind: "Pod".into(), name: "p".into(), namespace: "web".into(), ..About::default() };
         Received {
             namespace: "web".into(),
             name: "e".into(),

@@ -1,0 +1,132 @@
+//! What a piece of a list or of a stream brings: envelopes for the bus, and what is known after them.
+
+use bytestring::ByteString;
+
+use super::super::super::codec::envelope::{Before, Describing};
+use super::super::super::codec::received::Received;
+use super::super::window::Step;
+use super::{Subject, Watch};
+use crate::core::bus::Ingress;
+use crate::core::state::version_of;
+use crate::core::{Cause, DecodeError, Envelope, Receipt};
+
+/// One step that is not published yet.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) envelopes: Vec<Envelope>,
+    /// Whether routes are not told.
+    pub(super) quiet: bool,
+    pub(super) step: Step,
+}
+
+impl Item {
+    /// Only a position.
+    pub(super) fn position(position: ByteString) -> Self {
+        let step = Step { position: Some(position), ..Step::default() };
+        Self { envelopes: Vec::new(), quiet: false, step }
+    }
+}
+
+impl Watch<'_> {
+    /// An object that is there, as a stream or a list tells it; `None` where it is known in this version.
+    pub(super) fn put(
+        &mut self,
+        subject: &Subject,
+        object: &Received,
+    ) -> Result<Option<Item>, DecodeError> {
+        let name = Describing::name(&object.namespace, &object.name);
+        let before = self.memory.known.get(&name);
+        if before.is_some_and(|before| *before.uid == *object.uid && *before.version == *object.version) {
+            return Ok(None);
+        }
+        let mut envelopes = Vec::with_capacity(1);
+        if let Some(other) = before.filter(|before| *before.uid != *object.uid) {
+            // The name was given to another: the one before went while nobody looked.
+            let cause = self.cause(Cause::Inferred);
+            envelopes.push(subject.describing.gone(&name, &other.uid, &other.version, cause)?);
+        }
+        let before = before.filter(|before| *before.uid == *object.uid);
+        envelopes.push(subject.describing.put(object, before)?);
+        let count = object.event.as_ref().map_or(0, |event| event.count);
+        let now =
+            Before { uid: object.uid.as_str().into(), version: object.version.as_str().into(), count };
+        self.memory.known.insert(name.clone(), now.clone());
+        let step = Step { change: Some((name, Some(now))), ..Step::default() };
+        Ok(Some(Item { envelopes, quiet: object.own, step }))
+    }
+
+    /// An object that is gone, as a stream tells it.
+    pub(super) fn deleted(&mut self, subject: &Subject, object: &Received) -> Result<Item, DecodeError> {
+        let name = Describing::name(&object.namespace, &object.name);
+        let before = self.memory.known.remove(&name);
+        let cause = self.cause(Cause::Deleted);
+        let envelopes = vec![subject.describing.delete(object, before.as_ref(), cause)?];
+        let step = Step { change: Some((name, None)), ..Step::default() };
+        Ok(Item { envelopes, quiet: object.own, step })
+    }
+
+    /// Objects that a list does not have any more.
+    pub(super) fn missing(
+        &mut self,
+        subject: &Subject,
+        name: ByteString,
+    ) -> Result<Vec<Item>, DecodeError> {
+        let before = self.memory.known.remove(&name).or_else(|| held(self.shared.bus, subject, &name));
+        let Some(before) = before else { return Ok(Vec::new()) };
+        let mut items = Vec::with_capacity(2);
+        if self.shared.bus.get(&subject.describing.key(&name)).is_none() {
+            // The table was lost with the process: only what it holds can go from it.
+            let envelopes = vec![subject.describing.trace(&name, &before)?];
+            items.push(Item { envelopes, quiet: true, step: Step::default() });
+        }
+        let cause = self.cause(Cause::Inferred);
+        let envelopes = vec![subject.describing.gone(&name, &before.uid, &before.version, cause)?];
+        let step = Step { change: Some((name, None)), ..Step::default() };
+        items.push(Item { envelopes, quiet: false, step });
+        Ok(items)
+    }
+
+    /// Why an object went. Events go at the end of their time to live, which nobody is told unless it is asked for.
+    fn cause(&self, cause: Cause) -> Cause {
+        match (self.config.is_event(), self.config.expired) {
+            (true, false) => Cause::Expired,
+            (true, true) => Cause::Deleted,
+            (false, _) => cause,
+        }
+    }
+
+    /// Publishes in order, each to whom it is meant for, and remembers what is to be answered.
+    pub(super) async fn publish(&mut self, items: Vec<Item>) {
+        let mut items = items.into_iter().peekable();
+        while let Some(first) = items.next() {
+            let quiet = first.quiet;
+            let mut envelopes = first.envelopes;
+            let mut steps = vec![(envelopes.len(), first.step)];
+            while let Some(item) = items.next_if(|item| item.quiet == quiet || item.envelopes.is_empty()) {
+                steps.push((item.envelopes.len(), item.step));
+                envelopes.extend(item.envelopes);
+            }
+            if !quiet {
+                self.shared.stats.received.add(envelopes.len() as u64);
+            }
+            let receipts = match (envelopes.is_empty(), quiet) {
+                (true, _) => Vec::new(),
+                (_, true) => self.shared.bus.restore(envelopes).await,
+                (_, false) => self.shared.bus.publish(envelopes).await,
+            };
+            let mut receipts = receipts.into_iter();
+            for (n, mut step) in steps {
+                step.receipts = receipts.by_ref().take(n).collect::<Vec<Receipt>>();
+                self.memory.window.push(step);
+            }
+        }
+    }
+}
+
+/// What the table holds of an object, where it is one of this cluster.
+fn held(bus: &Ingress, subject: &Subject, name: &ByteString) -> Option<Before> {
+    let record = bus.get(&subject.describing.key(name))?;
+    // `<cluster>/<uid>/<resourceVersion>/put`
+    let uid = record.envelope.id.rsplit('/').nth(2).unwrap_or_default();
+    Some(Before { uid: uid.into(), version: version_of(&record), count: 0 })
+}
