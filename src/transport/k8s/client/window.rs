@@ -28,15 +28,13 @@ pub(super) struct Step {
 pub(super) struct Progress {
     /// How far the watch has come.
     pub(super) position: Option<ByteString>,
-    /// Whether what was kept of objects before is void.
-    pub(super) anew: bool,
     /// What is known of objects; `None` of those that are gone.
     pub(super) changes: HashMap<ByteString, Option<Before>, RandomState>,
 }
 
 impl Progress {
     pub(super) fn is_empty(&self) -> bool {
-        self.position.is_none() && self.changes.is_empty() && !self.anew
+        self.position.is_none() && self.changes.is_empty()
     }
 }
 
@@ -100,13 +98,7 @@ impl Window {
     pub(super) fn put_back(&mut self, mut failed: Progress) {
         failed.changes.extend(self.done.changes.drain());
         failed.position = self.done.position.take().or(failed.position);
-        failed.anew |= self.done.anew;
         self.done = failed;
-    }
-
-    /// Forgets all, since what is known begins anew.
-    pub(super) fn restart(&mut self) {
-        *self = Self { done: Progress { anew: true, ..Progress::default() }, ..Self::default() };
     }
 
     /// Whether there is something to keep.
@@ -151,9 +143,6 @@ mod tests {
         window.push(step(2, answered(Outcome::Undelivered("away".into()))));
         window.push(step(3, answered(Outcome::Delivered)));
         assert_eq!((window.len(), window.take().position.as_deref()), (0, Some("1")));
-        window.restart();
-        window.push(step(4, vec![]));
-        assert_eq!(window.take().position.as_deref(), Some("4"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
 use super::super::super::codec::envelope::Before;
 use super::{Known, Progress, Saved};
@@ -55,7 +55,7 @@ impl File {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(position) = positions.get(watch)? else { return Ok(None) };
+        let position = positions.get(watch)?.map(|position| ByteString::from(position.value()));
         let mut known = Known::default();
         let objects = reading.open_table(OBJECTS)?;
         for entry in objects.range((watch, "")..)? {
@@ -66,7 +66,8 @@ impl File {
             }
             known.insert(name.into(), Before { uid: uid.into(), version: version.into(), count });
         }
-        Ok(Some(Saved { position: position.value().into(), known: Some(known) }))
+        let any = position.is_some() || !known.is_empty();
+        Ok(any.then(|| Saved { position: position.unwrap_or_default(), known: Some(known) }))
     }
 
     fn write(&self, watch: &str, progress: &Progress) -> Result<(), redb::Error> {
@@ -74,10 +75,6 @@ impl File {
         {
             let mut positions = writing.open_table(POSITIONS)?;
             let mut objects = writing.open_table(OBJECTS)?;
-            if progress.anew {
-                positions.remove(watch)?;
-                remove_all(&mut objects, watch)?;
-            }
             for (name, known) in &progress.changes {
                 match known {
                     Some(Before { uid, version, count }) => {
@@ -93,25 +90,6 @@ impl File {
         writing.commit()?;
         Ok(())
     }
-}
-
-fn remove_all(
-    objects: &mut redb::Table<'_, (&'static str, &'static str), (&'static str, &'static str, i32)>,
-    watch: &str,
-) -> Result<(), redb::Error> {
-    let mut names: Vec<ByteString> = Vec::new();
-    for entry in objects.range((watch, "")..)? {
-        let (key, _) = entry?;
-        let (of, name) = key.value();
-        if of != watch {
-            break;
-        }
-        names.push(name.into());
-    }
-    for name in names {
-        objects.remove((watch, &*name))?;
-    }
-    Ok(())
 }
 
 impl fmt::Debug for File {
@@ -149,7 +127,6 @@ mod tests {
         assert!(file.load("one").await.unwrap().is_none());
         let progress = Progress {
             position: Some("7".into()),
-            anew: false,
             changes: [change("a/x", Some("5")), change("a/y", Some("6"))].into_iter().collect(),
         };
         file.save("one", &progress).await.unwrap();
@@ -166,8 +143,6 @@ mod tests {
             saved.known.unwrap().into_iter().collect::<Vec<_>>(),
             [("a/y".into(), Before { uid: "u".into(), version: "6".into(), count: 3 })]
         );
-        file.save("one", &Progress { anew: true, ..Progress::default() }).await.unwrap();
-        assert!(file.load("one").await.unwrap().is_none());
         assert_eq!(file.load("two").await.unwrap().unwrap().known.unwrap().len(), 1);
     }
 }

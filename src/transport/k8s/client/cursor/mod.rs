@@ -28,7 +28,7 @@ const HASH_DIGITS: usize = 16;
 /// What was kept of a watch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Saved {
-    /// How far it had come.
+    /// How far it had come; empty where it ended within its very first list.
     pub(super) position: ByteString,
     /// The objects there were; `None` where only the position is kept.
     pub(super) known: Option<Known>,
@@ -82,6 +82,11 @@ impl Cursors {
             Self::File(file) => file.load(watch).await,
             Self::Lease(lease) => lease.load(watch).await,
         }
+    }
+
+    /// Whether it is kept which objects routes may have been told of.
+    pub(super) fn keeps_objects(&self) -> bool {
+        matches!(self, Self::File(_))
     }
 
     /// Keeps progress.

@@ -4,7 +4,9 @@ use bytestring::ByteString;
 
 use super::super::super::codec::envelope::{Before, Describing};
 use super::super::super::codec::received::Received;
-use super::super::window::Step;
+use super::super::window::{Progress, Step};
+use tracing::warn;
+
 use super::{Subject, Watch};
 use crate::core::bus::Ingress;
 use crate::core::state::version_of;
@@ -16,6 +18,8 @@ pub(super) struct Item {
     pub(super) envelopes: Vec<Envelope>,
     /// Whether routes are not told.
     pub(super) quiet: bool,
+    /// Whether its object was not known before.
+    pub(super) fresh: bool,
     pub(super) step: Step,
 }
 
@@ -23,7 +27,12 @@ impl Item {
     /// Only a position.
     pub(super) fn position(position: ByteString) -> Self {
         let step = Step { position: Some(position), ..Step::default() };
-        Self { envelopes: Vec::new(), quiet: false, step }
+        Self { envelopes: Vec::new(), quiet: false, fresh: false, step }
+    }
+
+    /// The same, of which routes are not told.
+    pub(super) fn silent(self) -> Self {
+        Self { quiet: true, ..self }
     }
 }
 
@@ -39,6 +48,7 @@ impl Watch<'_> {
         if before.is_some_and(|before| *before.uid == *object.uid && *before.version == *object.version) {
             return Ok(None);
         }
+        let fresh = before.is_none();
         let mut envelopes = Vec::with_capacity(1);
         if let Some(other) = before.filter(|before| *before.uid != *object.uid) {
             // The name was given to another: the one before went while nobody looked.
@@ -50,19 +60,21 @@ impl Watch<'_> {
         let count = object.event.as_ref().map_or(0, |event| event.count);
         let now =
             Before { uid: object.uid.as_str().into(), version: object.version.as_str().into(), count };
+        self.memory.ahead.remove(&name);
         self.memory.known.insert(name.clone(), now.clone());
         let step = Step { change: Some((name, Some(now))), ..Step::default() };
-        Ok(Some(Item { envelopes, quiet: object.own, step }))
+        Ok(Some(Item { envelopes, quiet: object.own, fresh, step }))
     }
 
     /// An object that is gone, as a stream tells it.
     pub(super) fn deleted(&mut self, subject: &Subject, object: &Received) -> Result<Item, DecodeError> {
         let name = Describing::name(&object.namespace, &object.name);
         let before = self.memory.known.remove(&name);
+        self.memory.ahead.remove(&name);
         let cause = self.cause(Cause::Deleted);
         let envelopes = vec![subject.describing.delete(object, before.as_ref(), cause)?];
         let step = Step { change: Some((name, None)), ..Step::default() };
-        Ok(Item { envelopes, quiet: object.own, step })
+        Ok(Item { envelopes, quiet: object.own, fresh: false, step })
     }
 
     /// Objects that a list does not have any more.
@@ -71,19 +83,32 @@ impl Watch<'_> {
         subject: &Subject,
         name: ByteString,
     ) -> Result<Vec<Item>, DecodeError> {
-        let before = self.memory.known.remove(&name).or_else(|| held(self.shared.bus, subject, &name));
-        let Some(before) = before else { return Ok(Vec::new()) };
-        let mut items = Vec::with_capacity(2);
-        if self.shared.bus.get(&subject.describing.key(&name)).is_none() {
-            // The table was lost with the process: only what it holds can go from it.
-            let envelopes = vec![subject.describing.trace(&name, &before)?];
-            items.push(Item { envelopes, quiet: true, step: Step::default() });
-        }
+        let ahead = self.memory.ahead.remove(&name);
+        let before = self.memory.known.remove(&name).or(ahead);
+        let Some(before) = before.or_else(|| held(self.shared.bus, subject, &name)) else {
+            return Ok(Vec::new());
+        };
+        let mut items: Vec<Item> = self.traced(subject, &name, &before)?.into_iter().collect();
         let cause = self.cause(Cause::Inferred);
         let envelopes = vec![subject.describing.gone(&name, &before.uid, &before.version, cause)?];
         let step = Step { change: Some((name, None)), ..Step::default() };
-        items.push(Item { envelopes, quiet: false, step });
+        items.push(Item { envelopes, quiet: false, fresh: false, step });
         Ok(items)
+    }
+
+    /// What routes knew of an object before the table was lost with the process: only what the table holds can
+    /// change in it, or go from it.
+    pub(super) fn traced(
+        &self,
+        subject: &Subject,
+        name: &ByteString,
+        before: &Before,
+    ) -> Result<Option<Item>, DecodeError> {
+        if self.shared.bus.get(&subject.describing.key(name)).is_some() {
+            return Ok(None);
+        }
+        let envelopes = vec![subject.describing.trace(name, before)?];
+        Ok(Some(Item { envelopes, quiet: true, fresh: false, step: Step::default() }))
     }
 
     /// Why an object went. Events go at the end of their time to live, which nobody is told unless it is asked for.
@@ -95,8 +120,30 @@ impl Watch<'_> {
         }
     }
 
+    /// Keeps the names of new objects before routes are told of them: were the process killed right after, and
+    /// the objects gone before it is back, nobody else would know that their end has to be told.
+    async fn announce(&self, items: &[Item]) {
+        if self.config.is_event() || !self.shared.cursors.keeps_objects() {
+            return;
+        }
+        let fresh = items.iter().filter(|item| item.fresh && !item.quiet);
+        let fresh = fresh.filter_map(|item| {
+            let (name, known) = item.step.change.as_ref()?;
+            let unanswered = Before { version: ByteString::new(), ..known.clone()? };
+            Some((name.clone(), Some(unanswered)))
+        });
+        let progress = Progress { position: None, changes: fresh.collect() };
+        if progress.changes.is_empty() {
+            return;
+        }
+        if let Err(reason) = self.shared.cursors.save(&self.cursor, &progress).await {
+            warn!(watch = self.cursor, reason, "the names of new objects could not be kept");
+        }
+    }
+
     /// Publishes in order, each to whom it is meant for, and remembers what is to be answered.
     pub(super) async fn publish(&mut self, items: Vec<Item>) {
+        self.announce(&items).await;
         let mut items = items.into_iter().peekable();
         while let Some(first) = items.next() {
             let quiet = first.quiet;

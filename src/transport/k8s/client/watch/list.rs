@@ -35,10 +35,13 @@ impl Watch<'_> {
     pub(super) async fn start(&mut self, subject: &Subject) -> Result<(), Trouble> {
         let saved = self.shared.cursors.load(&self.cursor).await;
         let Some(mut saved) = saved.map_err(Trouble::new)? else {
-            self.memory.window.restart();
             return self.relist(subject, true).await;
         };
         let position = saved.position.clone();
+        if position.is_empty() {
+            self.memory.known = saved.known.unwrap_or_default();
+            return self.relist(subject, true).await;
+        }
         if self.restore(subject, &mut saved).await? {
             info!(watch = self.cursor, %position, "goes on where it was left");
             self.memory.position = Some(position);
@@ -83,15 +86,17 @@ impl Watch<'_> {
             }
             self.publish_all(items).await;
             if pages.next.is_none() {
-                for name in self.unnamed(subject, &named) {
+                let ahead = kept.into_iter().flatten().filter(|(name, _)| !named.contains(*name));
+                self.memory.ahead = ahead.map(|(name, known)| (name.clone(), known.clone())).collect();
+                for name in self.unheld(subject, &named) {
                     let gone = self.counted(|watch| watch.missing(subject, name)).unwrap_or_default();
-                    self.publish_all(gone.into_iter().map(|item| Item { quiet: true, ..item }).collect())
-                        .await;
+                    self.publish_all(gone.into_iter().map(Item::silent).collect()).await;
                 }
                 return Ok(true);
             }
         }
         self.memory.known.clear();
+        self.memory.ahead.clear();
         Ok(false)
     }
 
@@ -119,6 +124,7 @@ impl Watch<'_> {
         self.publish_all(vec![Item::position(position.clone())]).await;
         self.memory.position = Some(position);
         self.memory.floor = None;
+        self.memory.ahead.clear();
         self.shared.board.good(self.number);
         Ok(())
     }
@@ -147,32 +153,36 @@ impl Watch<'_> {
             self.publish_all(items).await;
             if pages.next.is_none() {
                 events.sort_by_key(|event| number(&event.version));
-                let items = events.iter().filter_map(|event| self.listed(subject, event, first)).collect();
+                let items = events.iter().flat_map(|event| self.listed(subject, event, first)).collect();
                 return Ok((position, named, items));
             }
         }
     }
 
-    /// What an object of a list is to be told as; `None` where the table has it already.
-    fn listed(&mut self, subject: &Subject, object: &Received, first: bool) -> Option<Item> {
+    /// What an object of a list is to be told as; nothing where the table has it already.
+    fn listed(&mut self, subject: &Subject, object: &Received, first: bool) -> Vec<Item> {
         let name = Describing::name(&object.namespace, &object.name);
         let key = subject.describing.key(&name);
         let before = self.memory.known.get(&name).cloned();
         let same = |before: &Before| *before.uid == *object.uid && *before.version == *object.version;
         if before.as_ref().is_some_and(same) {
             if self.shared.bus.get(&key).is_some() {
-                return None;
+                return Vec::new();
             }
             // Routes know it; the table was lost with the process.
             self.memory.known.remove(&name);
-            let mut item = self.counted(|watch| watch.put(subject, object)).flatten()?;
-            (item.quiet, item.step.change) = (true, None);
-            return Some(item);
+            let item = self.counted(|watch| watch.put(subject, object)).flatten();
+            return item.map(|item| item.silent()).into_iter().collect();
         }
-        let mut item = self.counted(|watch| watch.put(subject, object)).flatten()?;
-        let told = self.memory.floor.is_some_and(|floor| number(&object.version) <= Some(floor));
-        item.quiet |= told || first && self.too_old(object);
-        Some(item)
+        let before = before.or_else(|| self.memory.ahead.get(&name).cloned());
+        let trace = before.and_then(|before| self.counted(|watch| watch.traced(subject, &name, &before)));
+        let mut items: Vec<Item> = trace.flatten().into_iter().collect();
+        if let Some(mut item) = self.counted(|watch| watch.put(subject, object)).flatten() {
+            let told = self.memory.floor.is_some_and(|floor| number(&object.version) <= Some(floor));
+            item.quiet |= told || first && self.too_old(object);
+            items.push(item);
+        }
+        items
     }
 
     /// Whether the very first start leaves it out.
@@ -222,15 +232,21 @@ impl Watch<'_> {
 
     /// Objects that are known, or in the table, and not among those named.
     fn unnamed(&self, subject: &Subject, named: &Names) -> Vec<ByteString> {
+        let told = self.memory.known.keys().chain(self.memory.ahead.keys());
+        let told = told.filter(|name| !named.contains(*name)).cloned();
+        let mut all: Vec<ByteString> = told.chain(self.unheld(subject, named)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Objects in the table that are not among those named.
+    fn unheld(&self, subject: &Subject, named: &Names) -> Vec<ByteString> {
         let bus = self.shared.bus;
         let snapshot = bus.snapshot();
         let held = snapshot.range(Some(bus.scope()), Some(&subject.describing.type_url), None);
-        let held = held.filter_map(|record| record.envelope.change.key().map(|key| key.name.clone()));
-        let known = self.memory.known.keys().cloned();
-        let all: Names = known.chain(held).filter(|name| !named.contains(name)).collect();
-        let mut all: Vec<ByteString> = all.into_iter().collect();
-        all.sort_unstable();
-        all
+        let names = held.filter_map(|record| record.envelope.change.key().map(|key| key.name.clone()));
+        names.filter(|name| !named.contains(name)).collect()
     }
 
     /// Publishes in batches, no more than there is room for.

@@ -47,6 +47,8 @@ const LAST_SAVE: Duration = Duration::from_secs(5);
 struct Memory {
     /// The objects there are, as they were published last.
     known: Known,
+    /// Objects that routes were told of after the position that a restart goes on at.
+    ahead: Known,
     window: Window,
     /// How far the watch has come, answered or not; `None` where a list is due.
     position: Option<ByteString>,
