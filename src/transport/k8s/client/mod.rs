@@ -1,13 +1,13 @@
 //! The client: brings what a cluster has onto the bus, and writes back.
 //!
 //! A run is one future on one task: it finds out which kinds there are ([`discovery`]), watches them ([`watch`]),
-//! and keeps how far that has come ([`cursor`]). It ends with the drain only: what fails is tried again
+//! keeps how far that has come ([`cursor`]), and writes what owners ([`writes`]) and routes ([`sink`]) send. It ends with the drain only: what fails is tried again
 //! where it failed, so that one kind that is missing or forbidden takes no other with it.
 
 use std::fmt;
 
 use bytestring::ByteString;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join, join_all};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
@@ -18,16 +18,23 @@ use crate::transport::{Connector, Link};
 
 mod api;
 mod board;
+mod buckets;
 mod cursor;
 mod discovery;
+mod recorder;
+mod sink;
 mod watch;
 mod window;
+mod writes;
 
 use api::Api;
 use board::Board;
 use cursor::Cursors;
 use discovery::Kinds;
+use recorder::Recorder;
+use sink::Sink;
 use watch::{Shared, Watch};
+use writes::Writer;
 
 /// The object whose uid names the cluster.
 const IDENTITY: &str = "/api/v1/namespaces/kube-system";
@@ -66,9 +73,14 @@ impl Client {
         };
         let watches = config.watch.iter().enumerate();
         let watches = join_all(watches.map(|(number, watch)| Watch::new(&shared, watch, number).run()));
+        let recorder = Recorder::new(&config.field_manager);
+        let sink = Sink { config, api: &api, kinds: &kinds, stats: &link.stats, recorder: &recorder };
+        let writer = Writer { config, api: &api, kinds: &kinds, bus: &link.bus };
         let every = config.discovery_interval.0;
         tokio::select! {
-            _ = watches => {}
+            // What there is to be finished; the others never end.
+            _ = join(watches, sink.run(&mut link.deliveries)) => {}
+            () = writer.run(&mut link.writes) => {}
             () = kinds.keep(&api, &link.kinds, link.bus.scope(), every) => {}
             () = board.keep(&link.ready) => {}
         }

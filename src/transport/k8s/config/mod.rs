@@ -9,4 +9,4 @@ pub use client::{
     WatchConfig,
 };
 pub use server::ServerConfig;
-pub use target::TargetConfig;
+pub use target::{EventConfig, EventOptions, Operation, TargetConfig, TargetOptions};
