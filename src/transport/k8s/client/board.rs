@@ -18,7 +18,7 @@ const TOLD: usize = 3;
 #[derive(Debug)]
 pub(super) struct Board {
     watches: Mutex<Vec<Health>>,
-    standby: Mutex<Option<String>>,
+    standby: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Board {
     pub(super) fn new(names: impl Iterator<Item = String>) -> Self {
         let started = || Some((Instant::now(), "not listed yet".to_owned()));
         let watches = names.map(|name| Health { name, worked: false, trouble: started() }).collect();
-        Self { watches: Mutex::new(watches), standby: Mutex::new(None) }
+        Self { watches: Mutex::new(watches), standby: Mutex::new(false) }
     }
 
     /// The watch of this number works.
@@ -53,14 +53,14 @@ impl Board {
         }
     }
 
-    /// Another one watches, which is as it should be; `None` when this one does.
-    pub(super) fn stand_by(&self, reason: Option<String>) {
-        *self.standby.lock() = reason;
+    /// Whether another one watches, which is as it should be.
+    pub(super) fn stand_by(&self, stands_by: bool) {
+        *self.standby.lock() = stands_by;
     }
 
     /// What stands against being ready.
     fn verdict(&self) -> Result<(), String> {
-        if self.standby.lock().is_some() {
+        if *self.standby.lock() {
             return Ok(());
         }
         let watches = self.watches.lock();
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(board.verdict(), Ok(()), "a moment is no trouble");
         tokio::time::sleep(GRACE / 2).await;
         assert_eq!(board.verdict(), Err("b: still away".to_owned()));
-        board.stand_by(Some("other".to_owned()));
+        board.stand_by(true);
         assert_eq!(board.verdict(), Ok(()));
     }
 }

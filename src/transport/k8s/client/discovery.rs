@@ -87,11 +87,6 @@ impl Kinds {
         self.now.borrow().is_some()
     }
 
-    /// Follows what is known.
-    pub(super) fn follow(&self) -> watch::Receiver<Option<Arc<[Resource]>>> {
-        self.now.subscribe()
-    }
-
     /// A kind that should be there is not: asks again soon.
     pub(super) fn miss(&self) {
         self.missing.notify_one();

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use bytestring::ByteString;
-use futures_util::future::{BoxFuture, join, join_all};
+use futures_util::future::{BoxFuture, join_all, try_join};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
@@ -21,6 +21,8 @@ mod board;
 mod buckets;
 mod cursor;
 mod discovery;
+mod election;
+mod enrich;
 mod recorder;
 mod sink;
 mod watch;
@@ -31,9 +33,11 @@ use api::Api;
 use board::Board;
 use cursor::Cursors;
 use discovery::Kinds;
+use election::{Election, Lead};
+use enrich::Enrich;
 use recorder::Recorder;
 use sink::Sink;
-use watch::{Shared, Watch};
+use watch::{Around, Watch};
 use writes::Writer;
 
 /// The object whose uid names the cluster.
@@ -44,48 +48,113 @@ const HASH_DIGITS: usize = 32;
 /// A connector to one cluster.
 pub struct Client {
     config: ClientConfig,
+    /// Who this bus is where leaders are elected.
+    identity: String,
 }
 
 impl Client {
     /// A client with checked settings.
     pub fn new(config: ClientConfig) -> Self {
-        Self { config }
+        let identity = config.leader_election.as_ref().map(election::identity).unwrap_or_default();
+        Self { config, identity }
     }
 
     async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
         let config = &self.config;
         let api = Api::open(config).await?;
         let cluster = cluster(&api).await?;
-        let cursors = Cursors::open(config, &link.name, &api).await?;
         info!(connector = %link.name, peer = api.peer, %cluster, "connected");
         let kinds = Kinds::new();
         let board = Board::new(config.watch.iter().map(|watch| watch.type_url.clone()));
-        let shared = Shared {
+        let lead = Lead::new(config.leader_election.is_some());
+        let enrich = config.enrich.as_ref().map(Enrich::new);
+        let around = Around {
             config,
             api: &api,
             kinds: &kinds,
-            cursors: &cursors,
             cluster: &cluster,
             bus: &link.bus,
             stats: &link.stats,
             board: &board,
             shutdown: &link.shutdown,
+            lead: &lead,
+            enrich: enrich.as_ref(),
         };
-        let watches = config.watch.iter().enumerate();
-        let watches = join_all(watches.map(|(number, watch)| Watch::new(&shared, watch, number).run()));
         let recorder = Recorder::new(&config.field_manager);
         let sink = Sink { config, api: &api, kinds: &kinds, stats: &link.stats, recorder: &recorder };
         let writer = Writer { config, api: &api, kinds: &kinds, bus: &link.bus };
         let every = config.discovery_interval.0;
+        let election = config
+            .leader_election
+            .as_ref()
+            .map(|election| Election::new(election, &api, &self.identity, &lead));
+        let enriching = enriching(enrich.as_ref(), &around);
+        let rest = async {
+            tokio::select! {
+                () = writer.run(&mut link.writes) => {}
+                () = kinds.keep(&api, &link.kinds, link.bus.scope(), every) => {}
+                () = board.keep(&link.ready) => {}
+                () = enriching => {}
+            }
+        };
+        let watches = elected(&around, election);
+        let sending = async {
+            sink.run(&mut link.deliveries).await;
+            Ok(())
+        };
         tokio::select! {
             // What there is to be finished; the others never end.
-            _ = join(watches, sink.run(&mut link.deliveries)) => {}
-            () = writer.run(&mut link.writes) => {}
-            () = kinds.keep(&api, &link.kinds, link.bus.scope(), every) => {}
-            () = board.keep(&link.ready) => {}
+            result = try_join(watches, sending) => result.map(drop),
+            () = rest => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Watches until the drain, whenever this bus leads; then another one may at once.
+async fn elected(around: &Around<'_>, election: Option<Election<'_>>) -> Result<(), Error> {
+    let Some(mut election) = election else { return watch_all(around).await };
+    let result = tokio::select! {
+        () = election.run() => Ok(()),
+        result = take_turns(around) => result,
+    };
+    election.release().await;
+    result
+}
+
+/// Watches while this bus leads. What is under way when it does not any more is dropped: unpublished, or unkept.
+async fn take_turns(around: &Around<'_>) -> Result<(), Error> {
+    let Around { lead, board, shutdown, .. } = around;
+    loop {
+        board.stand_by(true);
+        tokio::select! {
+            biased;
+            () = shutdown.drain() => return Ok(()),
+            () = lead.becomes(true) => {}
+        }
+        board.stand_by(false);
+        tokio::select! {
+            biased;
+            () = lead.becomes(false) => {}
+            result = watch_all(around) => return result,
+        }
+    }
+}
+
+async fn watch_all(around: &Around<'_>) -> Result<(), Error> {
+    let config = around.config;
+    let cursors = Cursors::open(config, around.bus.connector(), around.api).await?;
+    let watches = config.watch.iter().enumerate();
+    join_all(watches.map(|(number, watch)| Watch::new(around, &cursors, watch, number).run())).await;
+    Ok(())
+}
+
+/// Follows what Events are about; never ends.
+async fn enriching(enrich: Option<&Enrich<'_>>, around: &Around<'_>) {
+    let Around { config, api, kinds, .. } = around;
+    if let (Some(enrich), Some(settings)) = (enrich, &config.enrich) {
+        join_all(settings.types.iter().map(|type_url| enrich.follow(config, api, kinds, type_url))).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// What names the cluster, whoever connects to it and however: the uid of a namespace that every cluster has. Where

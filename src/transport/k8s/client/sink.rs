@@ -114,10 +114,7 @@ impl Sink<'_> {
         let object = addressed.object()?;
         let path = format!("{}{}", addressed.resource.path(&addressed.namespace), self.query());
         let created = self.api.write(Method::POST, &path, JSON, body(&object)).await;
-        let failure = match created {
-            Ok(_) => return Ok(Outcome::Delivered),
-            Err(failure) => failure,
-        };
+        let Err(failure) = created else { return Ok(Outcome::Delivered) };
         if failure.code() != Some(StatusCode::CONFLICT) {
             return Err(failure.into());
         }

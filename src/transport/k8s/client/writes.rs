@@ -28,11 +28,11 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes until the bus is gone, several at a time: a slow one delays no other.
+    /// Writes, several at a time: a slow one delays no other. Never ends.
     pub(super) async fn run(&self, writes: &mut Writes) {
         let mut under_way = FuturesUnordered::new();
         let mut open = true;
-        while open || !under_way.is_empty() {
+        loop {
             tokio::select! {
                 biased;
                 Some(()) = under_way.next() => {}
@@ -40,6 +40,8 @@ impl Writer<'_> {
                     Some(write) => under_way.push(self.one(write)),
                     None => open = false,
                 },
+                // Nobody can write any more: the others of the run go on.
+                else => std::future::pending().await,
             }
         }
     }
@@ -117,9 +119,9 @@ impl Writer<'_> {
         if let Some(uid) = asked.parameter("uid") {
             conditions.insert("uid".to_owned(), uid.into());
         }
-        for fields in options.as_object_mut().into_iter() {
+        if let Some(fields) = options.as_object_mut() {
             if !conditions.is_empty() {
-                fields.insert("preconditions".to_owned(), Value::Object(std::mem::take(&mut conditions)));
+                fields.insert("preconditions".to_owned(), Value::Object(conditions));
             }
             if let Some(policy) = asked.parameter("propagationPolicy") {
                 fields.insert("propagationPolicy".to_owned(), policy.into());

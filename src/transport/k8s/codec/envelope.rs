@@ -5,9 +5,11 @@
 
 use bytestring::ByteString;
 
+use super::event_attributes::About;
 use super::received::Received;
 use crate::core::envelope::{Cause, Change, Envelope, Extensions, Key};
 use crate::core::error::DecodeError;
+use crate::core::topic::Topic;
 use crate::schema::address::topic_of;
 
 /// What all objects of one watch have in common.
@@ -63,7 +65,7 @@ impl Describing {
             let word = if before.is_some() { "update" } else { "add" };
             envelope.kind = format!("dev.knative.apiserver.resource.{word}").into();
         }
-        self.fill(&mut envelope, object, before);
+        Self::fill(&mut envelope, object, before);
         Ok(envelope)
     }
 
@@ -79,7 +81,7 @@ impl Describing {
     ) -> Result<Envelope, DecodeError> {
         let name = Self::name(&object.namespace, &object.name);
         let mut envelope = self.gone(&name, &object.uid, &object.version, cause)?;
-        self.fill(&mut envelope, object, before);
+        Self::fill(&mut envelope, object, before);
         Ok(envelope)
     }
 
@@ -122,6 +124,32 @@ impl Describing {
         Ok(envelope)
     }
 
+    /// An event that tells how many changes of Events about one object were held back before this one.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn suppressed(&self, object: &Received, held_back: u64) -> Result<Envelope, DecodeError> {
+        const KIND: &str = "dev.meshbus.events.suppressed.v1";
+        let topic = Topic::from_tokens(["events", KIND]).map_err(|it| DecodeError::new(it.to_string()))?;
+        let id = format!("{}/{}/{}/suppressed", self.cluster, object.uid, object.version);
+        let mut envelope = Envelope::event(topic, id, self.source(), KIND);
+        envelope.subject = Some(self.path(&object.namespace, &object.name).into());
+        envelope.time.clone_from(&object.time);
+        let Some(event) = &object.event else { return Ok(envelope) };
+        let About { api_version, kind, namespace, name, uid } = &event.about;
+        let about = serde_json::json!({"apiVersion": api_version, "kind": kind, "namespace": namespace,
+            "name": name, "uid": uid});
+        envelope.data = serde_json::json!({"count": held_back, "involvedObject": about}).to_string().into();
+        envelope.datacontenttype = Some(ByteString::from_static("application/json"));
+        let extensions = &mut envelope.extensions;
+        set(extensions, "involvedkind", kind);
+        set(extensions, "involvedname", name);
+        set(extensions, "involvednamespace", namespace);
+        let count = i32::try_from(held_back).unwrap_or(i32::MAX);
+        extensions.set(ByteString::from_static("eventcount"), count);
+        Ok(envelope)
+    }
+
     fn envelope(
         &self,
         name: &ByteString,
@@ -143,7 +171,7 @@ impl Describing {
         Ok(envelope)
     }
 
-    fn fill(&self, envelope: &mut Envelope, object: &Received, before: Option<&Before>) {
+    fn fill(envelope: &mut Envelope, object: &Received, before: Option<&Before>) {
         envelope.time.clone_from(&object.time);
         envelope.data = object.data.clone();
         envelope.datacontenttype = Some(ByteString::from_static("application/json"));
@@ -189,7 +217,7 @@ fn set(extensions: &mut Extensions, name: &'static str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::k8s::codec::event_attributes::{About, EventAttributes};
+    use crate::transport::k8s::codec::event_attributes::EventAttributes;
 
     fn describing() -> Describing {
         Describing {

@@ -2,8 +2,12 @@
 //! shows in the end are the truth.
 
 mod cursor;
+mod election;
 mod hostility;
+mod load;
+mod sink;
 mod watch;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +54,8 @@ struct Process {
     kinds: Arc<Registry>,
     told: Arc<Mutex<Vec<Told>>>,
     mailbox: Arc<Mailbox>,
+    /// What routes send to the connector.
+    deliveries: Arc<Mailbox>,
 }
 
 /// Files that several processes one after the other share.
@@ -77,10 +83,11 @@ impl Process {
         let section = Section::from_yaml("test.yaml", &text).unwrap();
         let connector = K8s.client(EAST, &section).unwrap_or_else(|error| panic!("{error}"));
         let kinds = Arc::<Registry>::default();
+        let deliveries = Arc::<Mailbox>::default();
         let link = Link {
             name: EAST.into(),
             bus: bus.ingress(EAST, EAST),
-            deliveries: Deliveries(Arc::default()),
+            deliveries: Deliveries(Arc::clone(&deliveries)),
             writes: bus.own(EAST.into(), EAST.into(), true),
             kinds: Arc::clone(&kinds),
             ready: Ready::new(),
@@ -89,11 +96,12 @@ impl Process {
         };
         let supervisor = Supervisor::new();
         supervisor.start(EAST, connector, link);
-        Self { bus, supervisor, kinds, told, mailbox }
+        Self { bus, supervisor, kinds, told, mailbox, deliveries }
     }
 
     /// Ends it as a shutdown does: what is under way is finished.
     async fn stop(self) {
+        self.deliveries.close();
         self.supervisor.stop(EAST, PATIENCE).await;
         self.mailbox.close();
     }

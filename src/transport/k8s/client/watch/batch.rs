@@ -56,7 +56,11 @@ impl Watch<'_> {
             envelopes.push(subject.describing.gone(&name, &other.uid, &other.version, cause)?);
         }
         let before = before.filter(|before| *before.uid == *object.uid);
-        envelopes.push(subject.describing.put(object, before)?);
+        let mut envelope = subject.describing.put(object, before)?;
+        if let (Some(enrich), Some(event)) = (self.around.enrich, &object.event) {
+            enrich.add(&event.about.uid, &mut envelope.extensions);
+        }
+        envelopes.push(envelope);
         let count = object.event.as_ref().map_or(0, |event| event.count);
         let now =
             Before { uid: object.uid.as_str().into(), version: object.version.as_str().into(), count };
@@ -85,7 +89,7 @@ impl Watch<'_> {
     ) -> Result<Vec<Item>, DecodeError> {
         let ahead = self.memory.ahead.remove(&name);
         let before = self.memory.known.remove(&name).or(ahead);
-        let Some(before) = before.or_else(|| held(self.shared.bus, subject, &name)) else {
+        let Some(before) = before.or_else(|| held(self.around.bus, subject, &name)) else {
             return Ok(Vec::new());
         };
         let mut items: Vec<Item> = self.traced(subject, &name, &before)?.into_iter().collect();
@@ -104,7 +108,7 @@ impl Watch<'_> {
         name: &ByteString,
         before: &Before,
     ) -> Result<Option<Item>, DecodeError> {
-        if self.shared.bus.get(&subject.describing.key(name)).is_some() {
+        if self.around.bus.get(&subject.describing.key(name)).is_some() {
             return Ok(None);
         }
         let envelopes = vec![subject.describing.trace(name, before)?];
@@ -123,7 +127,7 @@ impl Watch<'_> {
     /// Keeps the names of new objects before routes are told of them: were the process killed right after, and
     /// the objects gone before it is back, nobody else would know that their end has to be told.
     async fn announce(&self, items: &[Item]) {
-        if self.config.is_event() || !self.shared.cursors.keeps_objects() {
+        if self.config.is_event() || !self.cursors.keeps_objects() {
             return;
         }
         let fresh = items.iter().filter(|item| item.fresh && !item.quiet);
@@ -136,14 +140,34 @@ impl Watch<'_> {
         if progress.changes.is_empty() {
             return;
         }
-        if let Err(reason) = self.shared.cursors.save(&self.cursor, &progress).await {
+        if let Err(reason) = self.cursors.save(&self.cursor, &progress).await {
             warn!(watch = self.cursor, reason, "the names of new objects could not be kept");
+        }
+    }
+
+    /// Holds back what is told too often of one object, and tells how often it was.
+    pub(super) fn slow_down(&mut self, subject: &Subject, object: &Received, item: &mut Item) {
+        let (Some(rate), Some(event)) = (self.around.config.frequency, &object.event) else { return };
+        if item.quiet {
+            return;
+        }
+        match self.buckets.take(&event.about, rate) {
+            Ok(0) => {}
+            Ok(held_back) => {
+                let summary = self.counted(|_| subject.describing.suppressed(object, held_back));
+                item.envelopes.extend(summary);
+            }
+            Err(_) => item.quiet = true,
         }
     }
 
     /// Publishes in order, each to whom it is meant for, and remembers what is to be answered.
     pub(super) async fn publish(&mut self, items: Vec<Item>) {
         self.announce(&items).await;
+        if !self.around.lead.holds() {
+            // Another one may have begun already. This watch is dropped as soon as that is noticed.
+            return std::future::pending().await;
+        }
         let mut items = items.into_iter().peekable();
         while let Some(first) = items.next() {
             let quiet = first.quiet;
@@ -154,12 +178,12 @@ impl Watch<'_> {
                 envelopes.extend(item.envelopes);
             }
             if !quiet {
-                self.shared.stats.received.add(envelopes.len() as u64);
+                self.around.stats.received.add(envelopes.len() as u64);
             }
             let receipts = match (envelopes.is_empty(), quiet) {
                 (true, _) => Vec::new(),
-                (_, true) => self.shared.bus.restore(envelopes).await,
-                (_, false) => self.shared.bus.publish(envelopes).await,
+                (_, true) => self.around.bus.restore(envelopes).await,
+                (_, false) => self.around.bus.publish(envelopes).await,
             };
             let mut receipts = receipts.into_iter();
             for (n, mut step) in steps {

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(in super::super) struct Lines {
     buffer: BytesMut,
     /// So much of it holds no end of a line.
     looked: usize,
@@ -16,17 +16,17 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(max: usize) -> Self {
+    pub(in super::super) fn new(max: usize) -> Self {
         Self { buffer: BytesMut::new(), looked: 0, max, skips: false, oversize: 0 }
     }
 
     /// Takes a piece of the body.
-    pub(super) fn push(&mut self, piece: &[u8]) {
+    pub(in super::super) fn push(&mut self, piece: &[u8]) {
         self.buffer.extend_from_slice(piece);
     }
 
     /// The next whole line, without its end; empty ones are passed over.
-    pub(super) fn next(&mut self) -> Option<Bytes> {
+    pub(in super::super) fn next(&mut self) -> Option<Bytes> {
         loop {
             let rest = self.buffer.get(self.looked..).unwrap_or_default();
             let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
@@ -50,7 +50,7 @@ impl Lines {
     }
 
     /// How many lines were left out since this was asked last.
-    pub(super) fn take_oversize(&mut self) -> u64 {
+    pub(in super::super) fn take_oversize(&mut self) -> u64 {
         std::mem::take(&mut self.oversize)
     }
 }

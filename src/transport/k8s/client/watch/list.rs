@@ -33,7 +33,7 @@ struct Pages {
 impl Watch<'_> {
     /// Begins where it was left, or anew.
     pub(super) async fn start(&mut self, subject: &Subject) -> Result<(), Trouble> {
-        let saved = self.shared.cursors.load(&self.cursor).await;
+        let saved = self.cursors.load(&self.cursor).await;
         let Some(mut saved) = saved.map_err(Trouble::new)? else {
             return self.relist(subject, true).await;
         };
@@ -59,7 +59,7 @@ impl Watch<'_> {
     /// server cannot list it any more.
     async fn restore(&mut self, subject: &Subject, saved: &mut Saved) -> Result<bool, Trouble> {
         let exact = format!("resourceVersion={}&resourceVersionMatch=Exact", segment(&saved.position));
-        let mut pages = Pages { first: exact, next: None, limit: Some(self.shared.config.page_size) };
+        let mut pages = Pages { first: exact, next: None, limit: Some(self.around.config.page_size) };
         let mut named = Names::default();
         let kept = saved.known.as_ref();
         loop {
@@ -104,13 +104,13 @@ impl Watch<'_> {
     pub(super) async fn relist(&mut self, subject: &Subject, first: bool) -> Result<(), Trouble> {
         let mut expired = 0;
         let (position, named, held) = loop {
-            let limit = (expired < EXPIRED_MAX).then_some(self.shared.config.page_size);
+            let limit = (expired < EXPIRED_MAX).then_some(self.around.config.page_size);
             match self.read(subject, first, limit).await {
                 Ok(read) => break read,
                 Err(failure) if failure.is_gone() && limit.is_some() => expired += 1,
                 Err(failure) => {
                     if failure.code() == Some(StatusCode::NOT_FOUND) {
-                        self.shared.kinds.miss();
+                        self.around.kinds.miss();
                     }
                     return Err(failure.into());
                 }
@@ -125,7 +125,7 @@ impl Watch<'_> {
         self.memory.position = Some(position);
         self.memory.floor = None;
         self.memory.ahead.clear();
-        self.shared.board.good(self.number);
+        self.around.board.good(self.number);
         Ok(())
     }
 
@@ -166,13 +166,13 @@ impl Watch<'_> {
         let before = self.memory.known.get(&name).cloned();
         let same = |before: &Before| *before.uid == *object.uid && *before.version == *object.version;
         if before.as_ref().is_some_and(same) {
-            if self.shared.bus.get(&key).is_some() {
+            if self.around.bus.get(&key).is_some() {
                 return Vec::new();
             }
             // Routes know it; the table was lost with the process.
             self.memory.known.remove(&name);
             let item = self.counted(|watch| watch.put(subject, object)).flatten();
-            return item.map(|item| item.silent()).into_iter().collect();
+            return item.map(Item::silent).into_iter().collect();
         }
         let before = before.or_else(|| self.memory.ahead.get(&name).cloned());
         let trace = before.and_then(|before| self.counted(|watch| watch.traced(subject, &name, &before)));
@@ -180,6 +180,7 @@ impl Watch<'_> {
         if let Some(mut item) = self.counted(|watch| watch.put(subject, object)).flatten() {
             let told = self.memory.floor.is_some_and(|floor| number(&object.version) <= Some(floor));
             item.quiet |= told || first && self.too_old(object);
+            self.slow_down(subject, object, &mut item);
             items.push(item);
         }
         items
@@ -202,15 +203,15 @@ impl Watch<'_> {
     ) -> Result<(Vec<Received>, ByteString), Failure> {
         let mut query = self.query("");
         match &pages.next {
-            Some(token) => query.push_str(&format!("&continue={}", segment(token))),
-            None if !pages.first.is_empty() => query.push_str(&format!("&{}", pages.first)),
+            Some(token) => query = format!("{query}&continue={}", segment(token)),
+            None if !pages.first.is_empty() => query = format!("{query}&{}", pages.first),
             None => {}
         }
         if let Some(limit) = pages.limit {
-            query.push_str(&format!("&limit={limit}"));
+            query = format!("{query}&limit={limit}");
         }
         let path = format!("{}{}", subject.path, query.replacen("?&", "?", 1));
-        let body = self.shared.api.get(&path, self.accept(), PAGE_MAX).await?;
+        let body = self.around.api.get(&path, self.accept(), PAGE_MAX).await?;
         let broken = |reason: String| Failure::Broken(format!("{path}: {reason}"));
         let text = std::str::from_utf8(&body).map_err(|error| broken(error.to_string()))?;
         let page = page(text).map_err(|error| broken(error.to_string()))?;
@@ -220,8 +221,8 @@ impl Watch<'_> {
         pages.next = Some(page.metadata.next.into_owned()).filter(|token| !token.is_empty());
         let mut objects = Vec::new();
         for raw in page.items.iter().flatten() {
-            if raw.get().len() > self.shared.config.max_object.bytes() {
-                self.shared.stats.oversize.add(1);
+            if raw.get().len() > self.around.config.max_object.bytes() {
+                self.around.stats.oversize.add(1);
                 continue;
             }
             let read = self.counted(|_| Received::read(raw, &subject.reading));
@@ -242,7 +243,7 @@ impl Watch<'_> {
 
     /// Objects in the table that are not among those named.
     fn unheld(&self, subject: &Subject, named: &Names) -> Vec<ByteString> {
-        let bus = self.shared.bus;
+        let bus = self.around.bus;
         let snapshot = bus.snapshot();
         let held = snapshot.range(Some(bus.scope()), Some(&subject.describing.type_url), None);
         let names = held.filter_map(|record| record.envelope.change.key().map(|key| key.name.clone()));
@@ -251,7 +252,7 @@ impl Watch<'_> {
 
     /// Publishes in batches, no more than there is room for.
     pub(super) async fn publish_all(&mut self, items: Vec<Item>) {
-        let most = BATCH.min(self.shared.config.in_flight);
+        let most = BATCH.min(self.around.config.in_flight);
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let batch: Vec<Item> = items.by_ref().take(most).collect();
@@ -267,7 +268,7 @@ impl Watch<'_> {
     ) -> Option<T> {
         let read = read(self);
         if let Err(error) = &read {
-            self.shared.stats.malformed.add(1);
+            self.around.stats.malformed.add(1);
             warn!(watch = self.cursor, %error, "an object cannot be read");
         }
         read.ok()

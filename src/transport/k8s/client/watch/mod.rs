@@ -16,12 +16,16 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::super::codec::envelope::Describing;
+use super::super::codec::event_attributes::About;
 use super::super::codec::received::Reading;
 use super::super::config::{ClientConfig, EventTypes, WatchConfig};
 use super::api::{Api, Failure, segment};
 use super::board::Board;
+use super::buckets::Buckets;
 use super::cursor::{self, Cursors, Known};
-use super::discovery::{Kinds, Resource};
+use super::discovery::Kinds;
+use super::election::Lead;
+use super::enrich::Enrich;
 use super::window::Window;
 use crate::core::bus::Ingress;
 use crate::core::stats::ConnectorStats;
@@ -32,6 +36,8 @@ mod batch;
 mod lines;
 mod list;
 mod stream;
+
+pub(super) use lines::Lines;
 
 /// The shortest and the longest time before something is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -58,26 +64,29 @@ struct Memory {
     floor: Option<u64>,
 }
 
-/// What all watches of a connector share.
+/// What is around all watches of a connector.
 #[derive(Debug)]
-pub(super) struct Shared<'a> {
+pub(super) struct Around<'a> {
     pub(super) config: &'a ClientConfig,
     pub(super) api: &'a Api,
     pub(super) kinds: &'a Kinds,
-    pub(super) cursors: &'a Cursors,
     pub(super) cluster: &'a ByteString,
     pub(super) bus: &'a Ingress,
     pub(super) stats: &'a ConnectorStats,
     pub(super) board: &'a Board,
     pub(super) shutdown: &'a Shutdown,
+    pub(super) lead: &'a Lead,
+    pub(super) enrich: Option<&'a Enrich<'a>>,
 }
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
-    shared: &'a Shared<'a>,
+    around: &'a Around<'a>,
+    cursors: &'a Cursors,
     config: &'a WatchConfig,
     number: usize,
+    buckets: Buckets<About>,
     memory: Memory,
     /// Under which its progress is kept.
     cursor: String,
@@ -117,7 +126,6 @@ impl From<Failure> for Trouble {
 /// A kind that is watched: where it is, and how its objects are read.
 #[derive(Debug)]
 struct Subject {
-    resource: Resource,
     reading: Reading,
     describing: Describing,
     /// Namespaces, where objects of others come too and are left out.
@@ -126,14 +134,20 @@ struct Subject {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(shared: &'a Shared<'a>, config: &'a WatchConfig, number: usize) -> Self {
-        let cursor = cursor::name_of(shared.cluster, config);
+    pub(super) fn new(
+        around: &'a Around<'a>,
+        cursors: &'a Cursors,
+        config: &'a WatchConfig,
+        number: usize,
+    ) -> Self {
         Self {
-            shared,
+            around,
+            cursors,
             config,
             number,
+            buckets: Buckets::new(),
             memory: Memory::default(),
-            cursor,
+            cursor: cursor::name_of(around.cluster, config),
             save_at: Instant::now(),
             empties: 0,
         }
@@ -141,7 +155,7 @@ impl<'a> Watch<'a> {
 
     /// Watches until the drain, then waits for the last answers.
     pub(super) async fn run(mut self) {
-        let shutdown = self.shared.shutdown;
+        let shutdown = self.around.shutdown;
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         loop {
             let began = Instant::now();
@@ -162,7 +176,7 @@ impl<'a> Watch<'a> {
                         backoff.reset();
                     }
                     if !trouble.expected {
-                        self.shared.board.bad(self.number, &trouble.reason);
+                        self.around.board.bad(self.number, &trouble.reason);
                     }
                     trouble.wait.max(backoff.next_wait())
                 }
@@ -190,7 +204,7 @@ impl<'a> Watch<'a> {
     }
 
     fn subject(&self) -> Result<Subject, Trouble> {
-        let Shared { config, kinds, .. } = self.shared;
+        let Around { config, kinds, .. } = self.around;
         let type_url = &self.config.type_url;
         let Some(resource) = kinds.get(type_url) else {
             kinds.miss();
@@ -220,15 +234,14 @@ impl<'a> Watch<'a> {
                 manager: config.field_manager.clone(),
             },
             describing: Describing {
-                scope: self.shared.bus.scope().clone(),
+                scope: self.around.bus.scope().clone(),
                 type_url: self.config.key_type().into(),
-                cluster: self.shared.cluster.clone(),
+                cluster: self.around.cluster.clone(),
                 api_version: definition.api_version().into(),
                 kind: definition.kind.as_str().into(),
                 plural: definition.plural.clone(),
                 knative: config.event_types == EventTypes::Knative,
             },
-            resource,
             only,
             path,
         })
@@ -241,7 +254,7 @@ impl<'a> Watch<'a> {
             [("labelSelector", &self.config.label_selector), ("fieldSelector", &self.config.field_selector)]
         {
             if let Some(selector) = selector {
-                query.push_str(&format!("&{name}={}", segment(selector)));
+                query = format!("{query}&{name}={}", segment(selector));
             }
         }
         query
@@ -270,7 +283,7 @@ impl<'a> Watch<'a> {
 
     /// Waits until there is room for `n` more changes.
     async fn room(&mut self, n: usize) {
-        let most = self.shared.config.in_flight.saturating_sub(n);
+        let most = self.around.config.in_flight.saturating_sub(n);
         while self.memory.window.len() > most {
             tokio::select! {
                 () = self.memory.window.answered() => self.memory.window.settle(),
@@ -285,8 +298,8 @@ impl<'a> Watch<'a> {
     /// Keeps the progress there is.
     async fn save(&mut self) {
         let progress = self.memory.window.take();
-        self.save_at = Instant::now() + self.shared.cursors.pace();
-        if let Err(reason) = self.shared.cursors.save(&self.cursor, &progress).await {
+        self.save_at = Instant::now() + self.cursors.pace();
+        if let Err(reason) = self.cursors.save(&self.cursor, &progress).await {
             warn!(watch = self.cursor, reason, "the progress of a watch could not be kept");
             self.memory.window.put_back(progress);
             self.save_at = Instant::now() + SAVE_AGAIN;

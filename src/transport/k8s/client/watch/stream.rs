@@ -44,7 +44,7 @@ enum End {
 impl Watch<'_> {
     /// Watches after a position until the stream ends.
     pub(super) async fn stream(&mut self, subject: &Subject, after: &str) -> Result<(), Trouble> {
-        let config = self.shared.config;
+        let config = self.around.config;
         // Not all at the same time.
         let patience = config.watch_timeout.0.mul_f64(0.9 + fastrand::f64() / 10.0);
         let first = format!(
@@ -53,12 +53,12 @@ impl Watch<'_> {
             patience.as_secs().max(1),
         );
         let path = format!("{}{}", subject.path, self.query(&first));
-        let body = match self.shared.api.stream(&path, self.accept()).await {
+        let body = match self.around.api.stream(&path, self.accept()).await {
             Ok(body) => body,
             Err(failure) => return Err(self.refused(failure)),
         };
-        self.shared.stats.connected.add(1);
-        self.shared.board.good(self.number);
+        self.around.stats.connected.add(1);
+        self.around.board.good(self.number);
         let lines = Lines::new(config.max_object.bytes());
         let mut stream = Stream { body, lines, opened: Instant::now(), heard: false };
         let end = self.follow(subject, &mut stream, stream_limit(patience, config.timeout.0)).await;
@@ -91,7 +91,7 @@ impl Watch<'_> {
         match failure.code() {
             Some(StatusCode::GONE) => self.gone(&failure.to_string()),
             Some(StatusCode::NOT_FOUND) => {
-                self.shared.kinds.miss();
+                self.around.kinds.miss();
                 self.memory.position = None;
                 failure.into()
             }
@@ -103,7 +103,7 @@ impl Watch<'_> {
     async fn follow(&mut self, subject: &Subject, stream: &mut Stream, limit: Duration) -> End {
         let deadline = stream.opened + limit;
         loop {
-            let room = self.memory.window.len() < self.shared.config.in_flight;
+            let room = self.memory.window.len() < self.around.config.in_flight;
             tokio::select! {
                 biased;
                 () = self.memory.window.answered(), if self.memory.window.len() > 0 => {
@@ -140,7 +140,7 @@ impl Watch<'_> {
                     Err(status) => end = Some(End::Error(status)),
                 }
             }
-            self.shared.stats.oversize.add(stream.lines.take_oversize());
+            self.around.stats.oversize.add(stream.lines.take_oversize());
             if items.is_empty() {
                 return end;
             }
@@ -180,7 +180,13 @@ impl Watch<'_> {
                 None
             }
             Some(received) if kind == "DELETED" => self.counted(|watch| watch.deleted(subject, &received)),
-            Some(received) => self.counted(|watch| watch.put(subject, &received)).flatten(),
+            Some(received) => {
+                let mut item = self.counted(|watch| watch.put(subject, &received)).flatten();
+                if let Some(item) = &mut item {
+                    self.slow_down(subject, &received, item);
+                }
+                item
+            }
         };
         Ok(match (item, at) {
             (Some(mut item), at) => {
