@@ -80,7 +80,7 @@ impl Writer<'_> {
         let query = self.query(asked, &["fieldValidation"]);
         let create = || format!("{}{query}", resource.path(namespace));
         if absent {
-            return self.written(self.api.write(Method::POST, &create(), JSON, body).await);
+            return self.written(asked.dry_run, self.api.write(Method::POST, &create(), JSON, body).await);
         }
         let path = format!("{}{query}", asked.path(&resource));
         let replaced = self.api.write(Method::PUT, &path, JSON, body.clone()).await;
@@ -90,9 +90,9 @@ impl Writer<'_> {
                     && asked.parameter("subresource").is_none()
                     && failure.code() == Some(http::StatusCode::NOT_FOUND) =>
             {
-                self.written(self.api.write(Method::POST, &create(), JSON, body).await)
+                self.written(asked.dry_run, self.api.write(Method::POST, &create(), JSON, body).await)
             }
-            _ => self.written(replaced),
+            _ => self.written(asked.dry_run, replaced),
         }
     }
 
@@ -106,7 +106,7 @@ impl Writer<'_> {
             &["fieldValidation"]
         };
         let path = format!("{}{}", asked.path(&resource), self.query(asked, names));
-        self.written(self.api.write(Method::PATCH, &path, media_type, bytes).await)
+        self.written(asked.dry_run, self.api.write(Method::PATCH, &path, media_type, bytes).await)
     }
 
     async fn delete(&self, asked: &Asked<'_>) -> Result<Confirmed, Refusal> {
@@ -145,10 +145,12 @@ impl Writer<'_> {
         Ok(Confirmed { version: version.into(), data, remains })
     }
 
-    fn written(&self, answer: Result<Bytes, Failure>) -> Result<Confirmed, Refusal> {
+    fn written(&self, dry_run: bool, answer: Result<Bytes, Failure>) -> Result<Confirmed, Refusal> {
         let data = answer.map_err(|failure| self.refused(failure))?;
         let object: Value = serde_json::from_slice(&data).map_err(|_| Refusal::Unknown)?;
-        let version = text(&object, "/metadata/resourceVersion").ok_or(Refusal::Unknown)?;
+        // What was only tried has none.
+        let version = text(&object, "/metadata/resourceVersion").or(dry_run.then_some(""));
+        let version = version.ok_or(Refusal::Unknown)?;
         Ok(Confirmed { version: version.into(), data, remains: false })
     }
 
