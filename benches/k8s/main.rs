@@ -13,9 +13,10 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use tokio::time::Instant;
 
 use self::readers::Readers;
 use self::support::process::{Process, free_port, start_meshbus};

@@ -1,7 +1,8 @@
 //! What idle watches and many objects cost in resident memory, and how a long list is sent.
 
 use std::path::Path;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::readers::Readers;
 use super::support::process::Process;

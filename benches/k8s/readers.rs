@@ -1,11 +1,12 @@
 //! A thousand readers on one thread and one epoll, which take the time at which each has a whole change.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use tokio::time::Instant;
 
 use super::support::Failure;
 
@@ -24,7 +25,7 @@ struct Reader {
 pub(crate) struct Readers {
     poll: Poll,
     events: Events,
-    readers: Vec<Reader>,
+    all: Vec<Reader>,
     buffer: Vec<u8>,
     /// What the first reader got last.
     first: Vec<u8>,
@@ -57,7 +58,7 @@ impl Readers {
             readers.push(Reader { stream, got: 0, done: false });
         }
         let (events, buffer) = (Events::with_capacity(1024), vec![0; 64 << 10]);
-        Ok(Self { poll, events, readers, buffer, first: Vec::new() })
+        Ok(Self { poll, events, all: readers, buffer, first: Vec::new() })
     }
 
     /// Waits until every head has come: `200 OK` and an empty line.
@@ -98,18 +99,18 @@ impl Readers {
         mut read: impl FnMut(Instant),
     ) -> Result<(), Failure> {
         self.first.clear();
-        for reader in &mut self.readers {
+        for reader in &mut self.all {
             (reader.got, reader.done) = (0, false);
         }
-        let (mut left, deadline) = (self.readers.len(), Instant::now() + PATIENCE);
+        let (mut left, deadline) = (self.all.len(), Instant::now() + PATIENCE);
         while left > 0 {
             if Instant::now() > deadline {
-                return Err(format!("{left} of {} readers got nothing", self.readers.len()).into());
+                return Err(format!("{left} of {} readers got nothing", self.all.len()).into());
             }
             self.poll.poll(&mut self.events, Some(Duration::from_secs(1)))?;
             for event in &self.events {
                 let number = event.token().0;
-                let Some(reader) = self.readers.get_mut(number) else { continue };
+                let Some(reader) = self.all.get_mut(number) else { continue };
                 loop {
                     let got = match reader.stream.read(&mut self.buffer) {
                         Ok(0) => return Err(format!("reader {number} was closed").into()),

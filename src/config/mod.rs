@@ -23,7 +23,7 @@ pub mod settings;
 pub mod suggest;
 mod tree;
 pub mod values;
-mod yaml;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;

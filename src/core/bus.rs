@@ -240,6 +240,11 @@ impl Bus {
         Ok(Page { seq: snapshot.seq(), items, next })
     }
 
+    /// The newest events the log holds, at most `limit`, in order.
+    pub fn recent_events(&self, limit: usize) -> Vec<Arc<Record>> {
+        self.0.inner.lock().log.newest(Ring::Events, limit)
+    }
+
     /// Follows what matches from `start` on. At most `max` records wait for the reader; then state is
     /// resynchronised from the table and events are treated as `overflow` says.
     ///

@@ -82,6 +82,9 @@ pub trait Log: Send + fmt::Debug {
     /// [`Gone`] when some of them were let go, or `after` is from before this log began.
     fn read(&self, ring: Option<Ring>, after: Seq, limit: usize) -> Result<Vec<Arc<Record>>, Gone>;
 
+    /// The newest records of a ring, at most `limit`, in order.
+    fn newest(&self, ring: Ring, limit: usize) -> Vec<Arc<Record>>;
+
     /// How full a ring is.
     fn figures(&self, ring: Ring) -> RingFigures;
 }
@@ -162,6 +165,11 @@ impl Log for MemoryLog {
         let changes = records(Ring::Changes).into_iter().flatten();
         let events = records(Ring::Events).into_iter().flatten();
         Ok(merge(changes, events).take(limit).cloned().collect())
+    }
+
+    fn newest(&self, ring: Ring, limit: usize) -> Vec<Arc<Record>> {
+        let records = &self.held(ring).records;
+        records.range(records.len().saturating_sub(limit)..).cloned().collect()
     }
 
     fn figures(&self, ring: Ring) -> RingFigures {

@@ -1,6 +1,6 @@
 //! Formats of strings that schemas of custom resources may ask for; unknown ones are ignored, as the API server does.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// A format that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

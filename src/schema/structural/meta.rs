@@ -15,6 +15,9 @@ pub const ANNOTATIONS_MAX: usize = 256 * 1024;
 /// Longest name of a field manager, in bytes.
 const MANAGER_MAX: usize = 128;
 
+/// What is said of a field that cannot change.
+const IMMUTABLE: &str = "field is immutable";
+
 /// The rule of an object's name: what is wrong with it.
 pub type NameRule = fn(&str) -> Vec<String>;
 
@@ -86,34 +89,57 @@ pub fn validate(object: &Value, namespaced: bool, name_rule: NameRule) -> Vec<Fi
     errors
 }
 
-/// The rules of metadata when an object is changed: besides those of [`validate`], what may not change.
-pub fn validate_update(new: &Value, old: &Value, namespaced: bool, name_rule: NameRule) -> Vec<FieldError> {
-    let mut errors = validate(new, namespaced, name_rule);
-    for name in
-        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
-    {
-        let of = |object: &Value| object.pointer("/metadata").and_then(|meta| meta.get(name)).cloned();
-        let (new, old) = (of(new).unwrap_or_default(), of(old).unwrap_or_default());
-        if new != old {
-            let value = if name.ends_with("Seconds") || !new.is_null() { new } else { Value::from("") };
-            errors.push(FieldError::invalid(format!("metadata.{name}"), &value, "field is immutable"));
+/// The rules of metadata when an object is changed: what may not change, and those of [`validate`] about the rest.
+///
+/// What the new object leaves out of what the server sets (uid, times) counts as unchanged. That the resource version
+/// must be told is up to the kind, so it is not asked for here.
+pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let empty = Map::new();
+    let meta = |object: &'_ Value| object.get("metadata").and_then(Value::as_object).cloned();
+    let (new, old) = (meta(new).unwrap_or_default(), meta(old).unwrap_or(empty));
+    let set =
+        |meta: &Map<String, Value>, name: &str| meta.get(name).filter(|value| !value.is_null()).cloned();
+    if set(&old, "deletionTimestamp").is_some() {
+        new_finalizers(&new, &old, &mut errors);
+    }
+    let generation =
+        |meta: &Map<String, Value>| meta.get("generation").and_then(Value::as_i64).unwrap_or(0);
+    if new.contains_key("generation") && generation(&new) < generation(&old) {
+        let value = Value::from(generation(&new));
+        errors.push(FieldError::invalid("metadata.generation", &value, "must not be decremented"));
+    }
+    for name in ["name", "namespace"] {
+        let of = |meta: &Map<String, Value>| set(meta, name).unwrap_or_else(|| Value::from(""));
+        if of(&new) != of(&old) {
+            errors.push(FieldError::invalid(format!("metadata.{name}"), &of(&new), IMMUTABLE));
         }
     }
-    let deleting = old.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
-    if deleting {
-        let of = |object: &'_ Value| -> Vec<String> { strings(object.pointer("/metadata/finalizers")) };
-        let before = of(old);
-        let added: Vec<String> = of(new).into_iter().filter(|name| !before.contains(name)).collect();
-        if !added.is_empty() {
-            let detail = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers \
-                 []string{{{}}}",
-                added.iter().map(|name| super::quote(name)).collect::<Vec<_>>().join(", ")
-            );
-            errors.push(FieldError::forbidden("metadata.finalizers", &detail));
+    for name in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if let Some(value) = set(&new, name).filter(|value| set(&old, name).as_ref() != Some(value)) {
+            errors.push(FieldError::invalid(format!("metadata.{name}"), &value, IMMUTABLE));
         }
     }
+    labels(&new, &mut errors);
+    annotations(&new, &mut errors);
+    owners(&new, &mut errors);
+    managed_fields(&new, &mut errors);
     errors
+}
+
+/// What is being deleted gets no more finalizers.
+fn new_finalizers(new: &Map<String, Value>, old: &Map<String, Value>, errors: &mut Vec<FieldError>) {
+    let before = strings(old.get("finalizers"));
+    let mut added = strings(new.get("finalizers"));
+    added.retain(|name| !before.contains(name));
+    added.sort();
+    if !added.is_empty() {
+        let list = added.iter().map(|name| super::quote(name)).collect::<Vec<_>>().join(", ");
+        let detail = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+        );
+        errors.push(FieldError::forbidden("metadata.finalizers", &detail));
+    }
 }
 
 fn labels(meta: &Map<String, Value>, errors: &mut Vec<FieldError>) {
@@ -143,46 +169,38 @@ fn annotations(meta: &Map<String, Value>, errors: &mut Vec<FieldError>) {
 }
 
 fn owners(meta: &Map<String, Value>, errors: &mut Vec<FieldError>) {
+    const PATH: &str = "metadata.ownerReferences";
     let mut controller: Option<String> = None;
     let list = meta.get("ownerReferences").and_then(Value::as_array);
-    for (at, owner) in list.into_iter().flatten().enumerate() {
-        let path = format!("metadata.ownerReferences[{at}]");
+    // The API server names the list, not the entry.
+    for owner in list.into_iter().flatten() {
         let text = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
         let version = text("apiVersion");
         if version.rsplit('/').next().is_none_or(str::is_empty) {
-            let detail = "version must not be empty";
-            errors.push(FieldError::invalid_text(format!("{path}.apiVersion"), version, detail));
+            let at = format!("{PATH}.apiVersion");
+            errors.push(FieldError::invalid_text(at, version, "version must not be empty"));
         }
-        for (name, detail) in
-            [("kind", "must not be empty"), ("name", "must not be empty"), ("uid", "must not be empty")]
-        {
+        for name in ["kind", "name", "uid"] {
             if text(name).is_empty() {
-                errors.push(FieldError::invalid_text(format!("{path}.{name}"), "", detail));
+                errors.push(FieldError::invalid_text(format!("{PATH}.{name}"), "", "must not be empty"));
             }
         }
         if version == "v1" && text("kind") == "Event" {
-            let value = Value::from("/v1, Kind=Event");
-            errors.push(FieldError::invalid(
-                &path,
-                &value,
-                "/v1, Kind=Event is disallowed from being an owner",
-            ));
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(PATH, owner, detail));
         }
         if owner.get("controller") == Some(&Value::Bool(true)) {
-            if let Some(first) = &controller {
-                let detail = format!(
-                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} \
-                     and {}",
-                    text("name")
-                );
-                errors.push(FieldError::invalid(
-                    "metadata.ownerReferences",
-                    meta.get("ownerReferences").unwrap_or(&Value::Null),
-                    &detail,
-                ));
-            } else {
-                controller = Some(text("name").to_owned());
-            }
+            let own = format!("{}/{}", text("kind"), text("name"));
+            let Some(first) = &controller else {
+                controller = Some(own);
+                continue;
+            };
+            let detail = format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and \
+                 {own}"
+            );
+            let all = meta.get("ownerReferences").unwrap_or(&Value::Null);
+            errors.push(FieldError::invalid(PATH, all, &detail));
         }
     }
 }

@@ -40,7 +40,7 @@ pub const DEPTH_MAX: usize = 256;
 pub const NODES_MAX: usize = 100_000;
 
 /// The schema of the objects of one kind in one version.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Structural {
     root: Node,
 }

@@ -149,6 +149,8 @@ impl Parser {
         }
         node.checks = self.checks(map, path, place, int_or_string);
         rules::after(self, map, &node, path, place);
+        // The server's own decoder takes a null for a field that is not there.
+        node.nullable |= self.rules == Rules::BuiltIn;
         node
     }
 

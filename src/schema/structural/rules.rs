@@ -343,7 +343,7 @@ fn list_set(parser: &mut Parser, map: &Map<String, Value>, node: &Node, path: &s
     if let Some(value) = wrong {
         parser.refuse(FieldError::invalid(format!("{path}.items.{name}"), &value, must_be_atomic));
     }
-    if items.nullable {
+    if items.nullable && parser.rules == Rules::Custom {
         let detail = "cannot be nullable when x-kubernetes-list-type is set";
         parser.refuse(FieldError::forbidden(format!("{path}.items.nullable"), detail));
     }
@@ -385,7 +385,7 @@ fn list_map(parser: &mut Parser, node: &Node, path: &str) {
                                   be a required property";
                     parser.refuse(FieldError::required(child(&key_at, "default"), detail));
                 }
-                if property.nullable {
+                if property.nullable && parser.rules == Rules::Custom {
                     let detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
                     parser.refuse(FieldError::forbidden(child(&key_at, "nullable"), detail));
                 }
@@ -395,7 +395,7 @@ fn list_map(parser: &mut Parser, node: &Node, path: &str) {
             parser.refuse(FieldError::invalid(&keys_at, &keys, "must not contain duplicate entries"));
         }
     }
-    if items.nullable {
+    if items.nullable && parser.rules == Rules::Custom {
         let detail = "cannot be nullable when x-kubernetes-list-type is map";
         parser.refuse(FieldError::forbidden(format!("{path}.items.nullable"), detail));
     }

@@ -89,7 +89,7 @@ proptest! {
             compiled.scalar_at(".a.b").ok();
         }
         meta::validate(&object, true, names::dns_subdomain);
-        meta::validate_update(&object, &schema, false, names::dns_label);
+        meta::validate_update(&object, &schema);
     }
 
     #[test]

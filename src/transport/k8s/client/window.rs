@@ -4,12 +4,14 @@
 //! letter has it then); what is undelivered holds it, so that the next start begins there again.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use foldhash::fast::RandomState;
 use tracing::warn;
 
 use super::super::codec::envelope::Before;
+use crate::core::stats::ConnectorStats;
 use crate::core::{Outcome, Receipt};
 
 /// What is kept of a step of a watch.
@@ -44,9 +46,17 @@ pub(super) struct Window {
     steps: VecDeque<Step>,
     done: Progress,
     held: bool,
+    /// Told how many wait.
+    stats: Arc<ConnectorStats>,
 }
 
 impl Window {
+    /// One that counts in these figures.
+    pub(super) fn new(stats: &Arc<ConnectorStats>) -> Self {
+        let stats = Arc::clone(stats);
+        Self { steps: VecDeque::new(), done: Progress::default(), held: false, stats }
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.steps.len()
@@ -54,6 +64,7 @@ impl Window {
 
     /// Takes a step.
     pub(super) fn push(&mut self, step: Step) {
+        self.stats.following.waiting.raise();
         self.steps.push_back(step);
         self.settle();
     }
@@ -78,6 +89,7 @@ impl Window {
                 }
             }
             let Some(step) = self.steps.pop_front() else { return };
+            self.stats.following.waiting.lower();
             if let (Some(reason), false) = (undelivered, self.held) {
                 self.held = true;
                 warn!(%reason, "a change was not delivered: the cursor stays before it");
@@ -104,6 +116,14 @@ impl Window {
     /// Whether there is something to keep.
     pub(super) fn has_progress(&self) -> bool {
         !self.done.is_empty()
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        for _ in &self.steps {
+            self.stats.following.waiting.lower();
+        }
     }
 }
 

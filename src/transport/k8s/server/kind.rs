@@ -70,12 +70,15 @@ impl Kind {
 
     /// Namespace and name of a key's object, as they stand in its metadata and in paths.
     pub(super) fn name_of<'a>(&self, key: &'a Key) -> (&'a str, std::borrow::Cow<'a, str>) {
+        let (namespace, name) = self.true_name(key);
+        (namespace, path_segment(name))
+    }
+
+    /// Namespace and name of a key's object, as its source calls it.
+    pub(super) fn true_name<'a>(&self, key: &'a Key) -> (&'a str, &'a str) {
         match self.form {
-            Form::Object | Form::Event => match key.name.split_once('/') {
-                Some((namespace, name)) => (namespace, path_segment(name)),
-                None => ("", path_segment(&key.name)),
-            },
-            Form::Made | Form::Occurrence => ("", path_segment(&key.name)),
+            Form::Object | Form::Event => key.name.split_once('/').unwrap_or(("", &key.name)),
+            Form::Made | Form::Occurrence => ("", &key.name),
         }
     }
 }

@@ -1,23 +1,72 @@
 //! The server: the bus as a Kubernetes API.
+//!
+//! One `Shared` stands behind all requests of a listener. A request that is refused is answered with a `Status` and
+//! disturbs no other; what one may hold (body, headers, time, memory, watches) is bounded by settings.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tracing::{debug, info};
 
-mod call;
-mod kind;
-
+use self::body::Bodies;
+use self::discovery::Documents;
+use self::encoded::Encoded;
+use self::kinds::Kinds;
+use self::names::Names;
+use self::pages::Pages;
 use super::config::ServerConfig;
-use crate::core::Error;
+use crate::core::bus::Ingress;
 use crate::core::delivery::{Assurance, Guarantee};
+use crate::core::stats::ConnectorStats;
+use crate::core::{Error, ErrorKind, Outcome};
 use crate::runtime::connection::{self, Limits};
-use crate::runtime::listener;
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::{listener, tls};
+use crate::schema::registry::Registry;
 use crate::transport::{Announcement, Connector, Link};
+
+mod accept;
+mod access;
+mod answer;
+mod body;
+mod call;
+mod columns;
+mod compress;
+mod discovery;
+mod dispatch;
+mod encoded;
+mod facts;
+mod filter;
+mod get;
+mod kind;
+mod kinds;
+mod list;
+mod names;
+mod pages;
+mod parse;
+mod position;
+mod reviews;
+mod selection;
+mod view;
+mod watch;
+mod write;
+mod writer;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+/// Most requests of one HTTP/2 connection at a time: informers have a watch for each kind on one.
+const STREAMS: u32 = 1000;
 
 /// A connector that serves the Kubernetes API.
 #[derive(Debug)]
@@ -25,6 +74,30 @@ pub struct Server {
     config: ServerConfig,
     /// Told when bound, for tests and for who asks for port 0.
     bound: tokio::sync::watch::Sender<Option<SocketAddr>>,
+}
+
+/// What all requests of a listener share.
+#[derive(Debug)]
+struct Shared {
+    /// The connector's name.
+    name: ByteString,
+    config: ServerConfig,
+    bus: Ingress,
+    stats: Arc<ConnectorStats>,
+    shutdown: Shutdown,
+    /// What sources say of their kinds.
+    registry: Arc<Registry>,
+    /// What is served of each scope.
+    kinds: Kinds,
+    documents: Documents,
+    names: Names,
+    pages: Pages,
+    encoded: Encoded,
+    bodies: Bodies,
+    /// Seats of requests that are no watches.
+    in_flight: Arc<Semaphore>,
+    /// Seats of watches.
+    watches: Arc<Semaphore>,
 }
 
 impl Server {
@@ -39,31 +112,61 @@ impl Server {
     }
 
     async fn serve(&mut self, link: &mut Link) -> Result<(), Error> {
-        let listener = listener::bind(&self.config.listen).await?;
-        self.bound.send_replace(listener.local_addr().ok());
-        link.ready.up();
-        let limits = Limits {
-            header_timeout: self.config.header_timeout.0,
-            max_headers: self.config.max_headers,
-            max_header_bytes: self.config.max_header_bytes.0 as usize,
-            max_streams: 128,
+        let config = &self.config;
+        let denied = |reason: String| Error::new(ErrorKind::Denied, &config.listen).because(reason);
+        let tls = match &config.tls {
+            Some(tls) => Some(
+                tls::server_config(tls, &["h2", "http/1.1"])
+                    .map_err(|error| denied(format!("tls.{error}")))?,
+            ),
+            None => None,
         };
-        let shutdown = link.shutdown.clone();
-        let limit = self.config.max_connections as u32;
-        listener::serve_connections(listener, limit, &link.shutdown, |stream, peer| {
-            let shutdown = shutdown.clone();
-            async move {
-                connection::serve(stream, peer, limits, &shutdown, |_: Request<Incoming>| async {
-                    let mut response = Response::new(Full::new(Bytes::new()));
-                    *response.status_mut() = StatusCode::NOT_FOUND;
-                    Ok::<_, Infallible>(response)
-                })
-                .await;
+        let listener = listener::bind(&config.listen).await?;
+        let address = listener.local_addr().map_err(|error| denied(error.to_string()))?;
+        let shared = Arc::new(shared(config.clone(), link));
+        write::make_default_namespace(&shared).await;
+        info!(connector = %link.name, %address, tls = tls.is_some(), "listening");
+        self.bound.send_replace(Some(address));
+        link.ready.up();
+        let limit = config.max_connections as u32;
+        let connections = listener::serve_connections(listener, limit, &link.shutdown, |stream, peer| {
+            connect(stream, peer, tls.clone(), Arc::clone(&shared))
+        });
+        let mut inbox = Vec::new();
+        let refuse = async {
+            while link.deliveries.recv(&mut inbox, 64).await > 0 {
+                for delivery in inbox.drain(..) {
+                    let reason = "a Kubernetes API server is no sink: send to a k8s client, or put the key";
+                    delivery.answer(Outcome::Rejected(reason.into()));
+                }
             }
-        })
-        .await;
+        };
+        tokio::join!(connections, refuse);
         self.bound.send_replace(None);
         Ok(())
+    }
+}
+
+fn shared(config: ServerConfig, link: &Link) -> Shared {
+    Shared {
+        name: link.name.clone(),
+        bus: link.bus.clone(),
+        stats: Arc::clone(&link.stats),
+        shutdown: link.shutdown.clone(),
+        registry: Arc::clone(&link.kinds),
+        kinds: Kinds::default(),
+        documents: Documents::default(),
+        names: Names::default(),
+        pages: Pages::default(),
+        encoded: Encoded::default(),
+        bodies: Bodies::new(
+            config.max_body.0 as usize,
+            config.max_buffered.0 as usize,
+            config.body_timeout.0,
+        ),
+        in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+        watches: Arc::new(Semaphore::new(config.max_watches)),
+        config,
     }
 }
 
@@ -86,4 +189,41 @@ impl Connector for Server {
         let try_it = format!("kubectl --server {address} get events -A");
         Some(Announcement { address, try_it })
     }
+}
+
+async fn connect(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    shared: Arc<Shared>,
+) {
+    shared.stats.connected.add(1);
+    match tls {
+        None => Box::pin(converse(stream, peer, shared)).await,
+        Some(tls) => match tls::accept(tls, stream).await {
+            Ok(stream) => Box::pin(converse(stream, peer, shared)).await,
+            Err(error) => debug!(%peer, %error, "no TLS handshake"),
+        },
+    }
+}
+
+/// Serves one connection.
+async fn converse<T>(io: T, peer: SocketAddr, shared: Arc<Shared>)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let config = &shared.config;
+    let limits = Limits {
+        header_timeout: config.header_timeout.0,
+        max_headers: config.max_headers,
+        max_header_bytes: config.max_header_bytes.0 as usize,
+        max_streams: STREAMS,
+    };
+    let answers = Arc::clone(&shared);
+    connection::serve(io, peer, limits, &shared.shutdown, move |request: Request<Incoming>| {
+        let shared = Arc::clone(&answers);
+        // Boxed: what a connection keeps while its watch is idle is the watch alone.
+        async move { Ok::<_, Infallible>(Box::pin(dispatch::answer(&shared, request)).await) }
+    })
+    .await;
 }

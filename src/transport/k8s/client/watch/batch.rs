@@ -46,6 +46,7 @@ impl Watch<'_> {
         let name = Describing::name(&object.namespace, &object.name);
         let before = self.memory.known.get(&name);
         if before.is_some_and(|before| *before.uid == *object.uid && *before.version == *object.version) {
+            self.around.stats.following.repeated.add(1);
             return Ok(None);
         }
         let fresh = before.is_none();
@@ -157,7 +158,10 @@ impl Watch<'_> {
                 let summary = self.counted(|_| subject.describing.suppressed(object, held_back));
                 item.envelopes.extend(summary);
             }
-            Err(_) => item.quiet = true,
+            Err(_) => {
+                self.around.stats.following.held_back.add(1);
+                item.quiet = true;
+            }
         }
     }
 

@@ -43,11 +43,13 @@ impl Watch<'_> {
             return self.relist(subject, true).await;
         }
         if self.restore(subject, &mut saved).await? {
+            self.around.stats.following.listed.add(1);
             info!(watch = self.cursor, %position, "goes on where it was left");
             self.memory.position = Some(position);
             return Ok(());
         }
         warn!(watch = self.cursor, %position, "the server has forgotten the position that was kept: changes between are told as one");
+        self.around.stats.following.gone.add(1);
         match saved.known.take() {
             Some(known) => self.memory.known = known,
             None => self.memory.floor = number(&position),
@@ -121,6 +123,9 @@ impl Watch<'_> {
             let gone = self.counted(|watch| watch.missing(subject, name)).unwrap_or_default();
             self.publish_all(gone).await;
         }
+        self.around.stats.following.listed.add(1);
+        // Of Events each matters; of other objects only what they are in the end.
+        self.around.stats.following.gaps.add(u64::from(!first && subject.reading.event));
         self.publish_all(vec![Item::position(position.clone())]).await;
         self.memory.position = Some(position);
         self.memory.floor = None;
@@ -179,7 +184,9 @@ impl Watch<'_> {
         let mut items: Vec<Item> = trace.flatten().into_iter().collect();
         if let Some(mut item) = self.counted(|watch| watch.put(subject, object)).flatten() {
             let told = self.memory.floor.is_some_and(|floor| number(&object.version) <= Some(floor));
-            item.quiet |= told || first && self.too_old(object);
+            let left_out = first && self.too_old(object);
+            self.around.stats.following.held_back.add(u64::from(left_out));
+            item.quiet |= told || left_out;
             self.slow_down(subject, object, &mut item);
             items.push(item);
         }

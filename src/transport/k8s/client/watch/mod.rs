@@ -9,6 +9,7 @@
 //!
 //! Only the second loses nothing; the third loses what lies between, and says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -72,7 +73,7 @@ pub(super) struct Around<'a> {
     pub(super) kinds: &'a Kinds,
     pub(super) cluster: &'a ByteString,
     pub(super) bus: &'a Ingress,
-    pub(super) stats: &'a ConnectorStats,
+    pub(super) stats: &'a Arc<ConnectorStats>,
     pub(super) board: &'a Board,
     pub(super) shutdown: &'a Shutdown,
     pub(super) lead: &'a Lead,
@@ -146,7 +147,7 @@ impl<'a> Watch<'a> {
             config,
             number,
             buckets: Buckets::new(),
-            memory: Memory::default(),
+            memory: Memory { window: Window::new(around.stats), ..Memory::default() },
             cursor: cursor::name_of(around.cluster, config),
             save_at: Instant::now(),
             empties: 0,
@@ -303,6 +304,9 @@ impl<'a> Watch<'a> {
             warn!(watch = self.cursor, reason, "the progress of a watch could not be kept");
             self.memory.window.put_back(progress);
             self.save_at = Instant::now() + SAVE_AGAIN;
+        } else {
+            let now = jiff::Timestamp::now().as_second();
+            self.around.stats.following.kept.set(u64::try_from(now).unwrap_or(0));
         }
     }
 
@@ -324,6 +328,7 @@ impl<'a> Watch<'a> {
     fn gone(&mut self, why: &str) -> Trouble {
         self.memory.position = None;
         self.empties = 0;
+        self.around.stats.following.gone.add(1);
         Trouble { expected: true, ..Trouble::new(format!("the position is gone: {why}")) }
     }
 }

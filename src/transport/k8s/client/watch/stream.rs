@@ -16,6 +16,7 @@ use super::super::api::{Failure, causes, segment};
 use super::batch::Item;
 use super::lines::Lines;
 use super::{LASTED, Subject, Trouble, Watch};
+use crate::core::Timestamp;
 
 /// Changes that are published at a time.
 const BATCH: usize = 256;
@@ -181,6 +182,8 @@ impl Watch<'_> {
             }
             Some(received) if kind == "DELETED" => self.counted(|watch| watch.deleted(subject, &received)),
             Some(received) => {
+                let age = received.time.as_ref().map(Timestamp::elapsed).unwrap_or_default();
+                self.around.stats.following.lag.set(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
                 let mut item = self.counted(|watch| watch.put(subject, &received)).flatten();
                 if let Some(item) = &mut item {
                     self.slow_down(subject, &received, item);

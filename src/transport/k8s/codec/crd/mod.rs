@@ -112,7 +112,13 @@ impl Crd {
 
 /// Sets what a definition leaves out: of the names, of the conversion, and of the status what it has when it is new.
 pub fn default(object: &mut Value) {
-    let Some(object) = object.as_object_mut() else { return };
+    if let Some(object) = object.as_object_mut() {
+        default_map(object);
+    }
+}
+
+/// As [`default`], of the fields of the object.
+pub(super) fn default_map(object: &mut Map<String, Value>) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut) {
         let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();

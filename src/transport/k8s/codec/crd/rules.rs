@@ -78,7 +78,7 @@ pub(super) fn read(object: &Value) -> (Crd, Vec<FieldError>) {
 
 /// The rules of a change: besides those of [`Crd::parse`], what may not change.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = meta::validate_update(new, old, false, names::dns_subdomain);
+    let mut errors = meta::validate_update(new, old);
     errors.extend(read(new).1.into_iter().filter(|error| !errors.contains(error)).collect::<Vec<_>>());
     let mut fixed = vec!["/spec/group", "/spec/names/plural"];
     if is_established(old) {
