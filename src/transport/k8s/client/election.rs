@@ -16,6 +16,9 @@ use super::super::config::ElectionConfig;
 use super::api::{Api, Failure, segment};
 use super::writes::text;
 
+/// How often a renewal is tried that another write came before.
+const TRIES: usize = 3;
+
 /// Whether this bus may watch now.
 #[derive(Debug)]
 pub(super) struct Lead {
@@ -55,8 +58,9 @@ pub(super) struct Election<'a> {
     config: &'a ElectionConfig,
     api: &'a Api,
     identity: &'a str,
+    manager: &'a str,
     lead: &'a Lead,
-    /// Whom we saw holding it, in which version, and since when it is so.
+    /// Whom we saw holding it, by which renewal, and since when it is so.
     seen: Option<(String, Instant)>,
     renewed: Option<Instant>,
 }
@@ -67,12 +71,19 @@ struct Held {
     holder: String,
     /// Seconds that it holds without being renewed.
     duration: u64,
-    version: String,
+    /// Who renewed it, and when by their clock: compared only.
+    renewal: String,
 }
 
 impl<'a> Election<'a> {
-    pub(super) fn new(config: &'a ElectionConfig, api: &'a Api, identity: &'a str, lead: &'a Lead) -> Self {
-        Self { config, api, identity, lead, seen: None, renewed: None }
+    pub(super) fn new(
+        config: &'a ElectionConfig,
+        api: &'a Api,
+        identity: &'a str,
+        manager: &'a str,
+        lead: &'a Lead,
+    ) -> Self {
+        Self { config, api, identity, manager, lead, seen: None, renewed: None }
     }
 
     /// Takes the Lease whenever it can be had, and keeps it; never ends.
@@ -141,14 +152,28 @@ impl<'a> Election<'a> {
 
     /// Whether we hold it now.
     async fn try_once(&mut self) -> Result<bool, Failure> {
+        for _ in 0..TRIES {
+            if self.look().await? {
+                return Ok(true);
+            }
+            // Ours, and written by another hand meanwhile: our renewal is still to be written.
+            let held = self.read().await?;
+            if held.is_none_or(|held| held.holder != self.identity) {
+                return Ok(false);
+            }
+        }
+        Err(Failure::Broken("it is written by others all the time".to_owned()))
+    }
+
+    async fn look(&mut self) -> Result<bool, Failure> {
         let Some(held) = self.read().await? else { return self.create().await };
         let ours = held.holder == self.identity;
         if !ours && !held.holder.is_empty() {
             let since = match &self.seen {
-                Some((version, since)) if *version == held.version => *since,
+                Some((renewal, since)) if *renewal == held.renewal => *since,
                 _ => Instant::now(),
             };
-            self.seen = Some((held.version.clone(), since));
+            self.seen = Some((held.renewal.clone(), since));
             if since.elapsed().as_secs() < held.duration.max(1) {
                 return Ok(false);
             }
@@ -168,7 +193,11 @@ impl<'a> Election<'a> {
         Ok(Some(Held {
             holder: text(&lease, "/spec/holderIdentity").unwrap_or_default().to_owned(),
             duration: duration.unwrap_or(self.config.lease_duration.0.as_secs()),
-            version: text(&lease, "/metadata/resourceVersion").unwrap_or_default().to_owned(),
+            renewal: format!(
+                "{} {}",
+                text(&lease, "/spec/holderIdentity").unwrap_or_default(),
+                text(&lease, "/spec/renewTime").unwrap_or_default()
+            ),
             lease,
         }))
     }
@@ -205,13 +234,11 @@ impl<'a> Election<'a> {
 
     async fn send(&self, method: Method, path: &str, lease: &Value) -> Result<bool, Failure> {
         let body = Bytes::from(lease.to_string());
-        match self.api.write(method, path, "application/json", body).await {
+        let path = format!("{path}?fieldManager={}", segment(self.manager));
+        match self.api.write(method, &path, "application/json", body).await {
             Ok(_) => Ok(true),
-            // Another one was faster, or (after an answer that was lost) we ourselves were: the next look tells.
-            Err(failure) if failure.code() == Some(StatusCode::CONFLICT) => match self.read().await? {
-                Some(held) => Ok(held.holder == self.identity),
-                None => Ok(false),
-            },
+            // Another one was faster: a bus, or our own cursor in the same Lease.
+            Err(failure) if failure.code() == Some(StatusCode::CONFLICT) => Ok(false),
             Err(failure) => Err(failure),
         }
     }

@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, join_all, try_join};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use super::config::ClientConfig;
+use super::config::{ClientConfig, Store};
 use crate::core::delivery::{Assurance, Guarantee};
 use crate::core::{Error, ErrorKind};
 use crate::transport::{Connector, Link};
@@ -87,7 +87,7 @@ impl Client {
         let election = config
             .leader_election
             .as_ref()
-            .map(|election| Election::new(election, &api, &self.identity, &lead));
+            .map(|election| Election::new(election, &api, &self.identity, &config.field_manager, &lead));
         let enriching = enriching(enrich.as_ref(), &around);
         let rest = async {
             tokio::select! {
@@ -205,11 +205,20 @@ impl Connector for Client {
     }
 
     fn ingress(&self) -> Guarantee {
-        Guarantee {
-            assurance: Assurance::AtLeastOnce,
-            identity: true,
-            because: "Kubernetes: a change has the object's uid and resourceVersion".into(),
-        }
+        let (assurance, because) = match self.config.cursor.store {
+            Store::None => (
+                Assurance::AtMostOnce,
+                "Kubernetes watch without a cursor: what happens while the bus is down is not told",
+            ),
+            Store::Lease => (
+                Assurance::AtLeastOnce,
+                "Kubernetes watch, its position kept in a Lease: what went while the cluster forgot it is not told",
+            ),
+            Store::File => {
+                (Assurance::AtLeastOnce, "Kubernetes watch, its position and objects kept in a file")
+            }
+        };
+        Guarantee { assurance, identity: true, because: because.into() }
     }
 
     fn writes(&self) -> bool {

@@ -107,17 +107,6 @@ pub fn position(object: &RawValue) -> Option<String> {
     Some(metadata.text("resourceVersion")?.into_owned()).filter(|version| !version.is_empty())
 }
 
-/// Whether a bookmark ends the initial objects of a streamed list.
-pub fn ends_initial(object: &RawValue) -> bool {
-    let ends = || {
-        let members = Members::read(object).ok()?;
-        let metadata = Members::read(members.get("metadata")?).ok()?;
-        let annotations = Members::read(metadata.get("annotations")?).ok()?;
-        Some(annotations.text("k8s.io/initial-events-end")? == "true")
-    };
-    ends().unwrap_or(false)
-}
-
 impl Received {
     /// Reads an object.
     ///
@@ -132,10 +121,10 @@ impl Received {
             text.map(Cow::into_owned)
                 .ok_or_else(|| DecodeError::new(format!("the object has no metadata.{name}")))
         };
-        let managers = metadata.get("managedFields").and_then(Managers::read);
+        let last = metadata.get("managedFields").and_then(LastWritten::read);
         let event = if reading.event { EventAttributes::read(object) } else { None };
         let created = metadata.text("deletionTimestamp").or_else(|| metadata.text("creationTimestamp"));
-        let written = managers.as_ref().and_then(|managers| managers.time.clone());
+        let written = last.as_ref().and_then(|last| last.time.clone());
         let time = event.as_ref().and_then(|event| event.time.clone()).or(written);
         Ok(Self {
             name: required("name")?,
@@ -143,7 +132,7 @@ impl Received {
             version: required("resourceVersion")?,
             namespace: metadata.text("namespace").unwrap_or_default().into_owned(),
             time: time.or_else(|| Timestamp::parse(created?.into_owned()).ok()),
-            own: managers.is_some_and(|managers| managers.only(&reading.manager)),
+            own: last.is_some_and(|last| last.only(&reading.manager)),
             event,
             data: write(object.get().len(), &members, &metadata, reading),
         })
@@ -197,10 +186,10 @@ fn push_json(out: &mut String, text: &str) {
 }
 
 /// Who changed an object last, as `managedFields` tell it: to the second.
-struct Managers<'a> {
+struct LastWritten<'a> {
     time: Option<Timestamp>,
     /// Those whose change is the last, of which there may be several in one second.
-    last: Vec<Cow<'a, str>>,
+    by: Vec<Cow<'a, str>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -211,17 +200,17 @@ struct Managed<'a> {
     time: Cow<'a, str>,
 }
 
-impl<'a> Managers<'a> {
+impl<'a> LastWritten<'a> {
     fn read(raw: &'a RawValue) -> Option<Self> {
         let all: Vec<Managed<'a>> = serde_json::from_str(raw.get()).ok()?;
         // The server writes all in UTC and to the second: their text has the order of their time.
         let time = all.iter().map(|managed| managed.time.clone()).max()?;
         let last = all.into_iter().filter(|managed| managed.time == time).map(|managed| managed.manager);
-        Some(Self { last: last.collect(), time: Timestamp::parse(time.into_owned()).ok() })
+        Some(Self { by: last.collect(), time: Timestamp::parse(time.into_owned()).ok() })
     }
 
     fn only(&self, manager: &str) -> bool {
-        !self.last.is_empty() && self.last.iter().all(|last| last == manager)
+        !self.by.is_empty() && self.by.iter().all(|by| by == manager)
     }
 }
 
@@ -358,10 +347,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bookmark_says_where_it_is_and_what_it_ends() {
+    fn a_bookmark_says_where_it_is() {
         let text = r#"{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":"12","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
         let line = line(text).unwrap();
         assert_eq!((&*line.kind, position(line.object).as_deref()), ("BOOKMARK", Some("12")));
-        assert!(ends_initial(line.object));
     }
 }

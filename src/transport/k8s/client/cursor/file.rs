@@ -27,7 +27,9 @@ pub(in super::super) struct File {
 impl File {
     /// Opens or makes the file and the directory it is in. Blocks.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let wrong = |error: &dyn fmt::Display| format!("the file of cursors cannot be opened: {error}");
+        let wrong = |error: &dyn fmt::Display| {
+            format!("{error}; set cursor: {{path: FILE}}, or {{store: lease}} to do without a file")
+        };
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(|error| wrong(&error))?;
         }

@@ -20,12 +20,13 @@ pub(in super::super) struct Lease {
     api: Api,
     collection: String,
     name: String,
+    manager: String,
 }
 
 impl Lease {
-    pub(super) fn new(api: Api, namespace: &str, name: &str) -> Self {
+    pub(super) fn new(api: Api, namespace: &str, name: &str, manager: &str) -> Self {
         let collection = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", segment(namespace));
-        Self { api, collection, name: name.to_owned() }
+        Self { api, collection, name: name.to_owned(), manager: manager.to_owned() }
     }
 
     fn path(&self) -> String {
@@ -54,9 +55,12 @@ impl Lease {
         let metadata = json!({"name": self.name, "annotations": annotations});
         let patch = Bytes::from(json!({ "metadata": metadata }).to_string());
         let whole = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata});
+        let manager = format!("?fieldManager={}", segment(&self.manager));
+        let (path, collection) =
+            (format!("{}{manager}", self.path()), format!("{}{manager}", self.collection));
         for _ in 0..TRIES {
             let media_type = "application/merge-patch+json";
-            let patched = self.api.write(Method::PATCH, &self.path(), media_type, patch.clone()).await;
+            let patched = self.api.write(Method::PATCH, &path, media_type, patch.clone()).await;
             match patched {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.code() == Some(StatusCode::NOT_FOUND) => {}
@@ -64,7 +68,7 @@ impl Lease {
                 Err(failure) => return Err(self.wrong(&failure)),
             }
             let body = Bytes::from(whole.to_string());
-            match self.api.write(Method::POST, &self.collection, "application/json", body).await {
+            match self.api.write(Method::POST, &collection, "application/json", body).await {
                 Ok(_) => return Ok(()),
                 // Another one made it meanwhile.
                 Err(failure) if failure.code() == Some(StatusCode::CONFLICT) => {}

@@ -50,9 +50,11 @@ impl Cursors {
     /// `Unreachable` where the file cannot be opened, or is open in another process.
     pub(super) async fn open(config: &ClientConfig, connector: &str, api: &Api) -> Result<Self, Error> {
         match config.cursor.store {
+            // Who only writes keeps nothing.
+            _ if config.watch.is_empty() => Ok(Self::None),
             Store::None => Ok(Self::None),
             Store::Lease => Ok(config.lease().map_or(Self::None, |(namespace, name)| {
-                Self::Lease(Lease::new(api.clone(), namespace, name))
+                Self::Lease(Lease::new(api.clone(), namespace, name, &config.field_manager))
             })),
             Store::File => {
                 let path = config.cursor.path.clone().unwrap_or_else(|| file::default_path(connector));

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::{Subject, Watch};
 use crate::core::bus::Ingress;
 use crate::core::state::version_of;
-use crate::core::{Cause, DecodeError, Envelope, Receipt};
+use crate::core::{Cause, DecodeError, Envelope, Receipt, Refused};
 
 /// One step that is not published yet.
 #[derive(Debug)]
@@ -116,6 +116,17 @@ impl Watch<'_> {
         Ok(Some(Item { envelopes, quiet: true, fresh: false, step: Step::default() }))
     }
 
+    /// Counts what the bus did not take: too heavy, or the table is full.
+    fn note_refused(&self, receipts: &[Receipt]) {
+        let refused = receipts.iter().filter_map(|receipt| receipt.stored().err());
+        let mut refused = refused.filter(|refused| !matches!(refused, Refused::NotFound | Refused::Closed));
+        if let Some(first) = refused.next() {
+            let count = 1 + refused.count() as u64;
+            self.around.stats.oversize.add(count);
+            warn!(watch = self.cursor, count, reason = %first, "the bus did not take objects");
+        }
+    }
+
     /// Why an object went. Events go at the end of their time to live, which nobody is told unless it is asked for.
     fn cause(&self, cause: Cause) -> Cause {
         match (self.config.is_event(), self.config.expired) {
@@ -189,6 +200,7 @@ impl Watch<'_> {
                 (_, true) => self.around.bus.restore(envelopes).await,
                 (_, false) => self.around.bus.publish(envelopes).await,
             };
+            self.note_refused(&receipts);
             let mut receipts = receipts.into_iter();
             for (n, mut step) in steps {
                 step.receipts = receipts.by_ref().take(n).collect::<Vec<Receipt>>();
