@@ -189,7 +189,7 @@ impl Bus {
 
     /// Publishes a batch in order as the bus itself; see [`Ingress::publish`].
     pub async fn publish(&self, batch: Vec<Envelope>) -> Vec<Receipt> {
-        self.publish_as(&ByteString::new(), &ByteString::from_static(Key::LOCAL), batch).await
+        self.publish_as(&ByteString::new(), &ByteString::from_static(Key::LOCAL), false, batch).await
     }
 
     /// The record that made the key what it is.
@@ -387,7 +387,13 @@ impl Ingress {
     /// An envelope that is invalid, too heavy, on a reserved topic, or a change of a key outside this
     /// connector's scope is refused by its receipt; the others of the batch are not touched by that.
     pub async fn publish(&self, batch: Vec<Envelope>) -> Vec<Receipt> {
-        self.bus.publish_as(&self.connector, &self.scope, batch).await
+        self.bus.publish_as(&self.connector, &self.scope, false, batch).await
+    }
+
+    /// As [`publish`](Self::publish), but no route is told: the table is filled again with what routes were told
+    /// before a restart, or with what they themselves have caused. Subscriptions and listings show it.
+    pub async fn restore(&self, batch: Vec<Envelope>) -> Vec<Receipt> {
+        self.bus.publish_as(&self.connector, &self.scope, true, batch).await
     }
 
     /// Starts to replace all state of this connector's scope: a relist, or a state of the world.

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::bus::{Inner, Shared};
 use super::consumer::{Consumer, Entry, Role};
+use super::envelope::{Cause, Change};
 use super::publish::Origin;
 use super::record::{Record, Records};
 use super::route::{Inbox, Parcel, Seat, WORKERS_MAX};
@@ -128,15 +129,32 @@ pub(crate) struct Run<'a> {
     records: Vec<Arc<Record>>,
     matched: Option<Arc<Matched>>,
     staged: bool,
+    /// Whether the records so far are none that routes are told.
+    hidden: bool,
 }
 
 impl<'a> Run<'a> {
     /// For up to `most` records.
     pub(crate) fn new(origin: &'a Origin<'a>, shared: &'a Shared, most: usize) -> Self {
-        Self { origin, shared, records: Vec::with_capacity(most), matched: None, staged: false }
+        Self {
+            origin,
+            shared,
+            records: Vec::with_capacity(most),
+            matched: None,
+            staged: false,
+            hidden: false,
+        }
     }
 
     pub(crate) fn push(&mut self, record: Arc<Record>, inner: &mut Inner) {
+        let hidden = self.origin.quiet || expired(&record);
+        if hidden != self.hidden {
+            if let Some(matched) = self.matched.clone().filter(|_| !self.records.is_empty()) {
+                self.stage(&mut inner.staged);
+                self.matched = Some(matched);
+            }
+            self.hidden = hidden;
+        }
         if let Some(matched) = inner.matched(&record.envelope.topic, self.matched.as_ref()) {
             self.stage(&mut inner.staged);
             self.matched = Some(matched);
@@ -205,12 +223,18 @@ impl<'a> Run<'a> {
     fn takes(&self, consumer: &Consumer, from: &From) -> bool {
         let Role::Route { route, .. } = &consumer.role else { return true };
         let itself = self.origin.via.as_ref().is_some_and(|via| via.contains(route));
-        !itself
+        !self.hidden
+            && !itself
             && match from {
                 From::Anywhere => true,
                 From::Connectors(connectors) => connectors.contains(self.origin.connector),
             }
     }
+}
+
+/// Whether it is the end of a time to live, which is no change that anybody made.
+fn expired(record: &Record) -> bool {
+    matches!(record.envelope.change, Change::Delete(_, _, Cause::Expired))
 }
 
 impl Staged {

@@ -35,6 +35,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) scope: &'a ByteString,
     /// Routes the batch descends from.
     pub(crate) via: Option<Arc<[u64]>>,
+    /// Whether routes are not told: they know it, or it is none of their business.
+    pub(crate) quiet: bool,
 }
 
 /// A batch between its preparation and the log: `drafts` run parallel to `receipts`; `None` is refused.
@@ -50,9 +52,10 @@ impl Bus {
         &self,
         connector: &ByteString,
         scope: &ByteString,
+        quiet: bool,
         batch: Vec<Envelope>,
     ) -> Vec<Receipt> {
-        let origin = Origin { connector, scope, via: None };
+        let origin = Origin { connector, scope, via: None, quiet };
         let mut pending = self.prepare(&origin, batch);
         loop {
             let room = self.0.room.notified();

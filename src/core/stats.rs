@@ -97,6 +97,29 @@ pub struct ConnectorStats {
     pub lost: Counter,
     /// How often a connection was made.
     pub connected: Counter,
+    /// Of connectors that follow the state of a peer.
+    pub following: FollowingStats,
+}
+
+/// What a connector counts that lists and watches the state of its peer.
+#[derive(Debug, Default)]
+pub struct FollowingStats {
+    /// How often what there is was listed.
+    pub listed: Counter,
+    /// How often the peer no longer had the position to go on at.
+    pub gone: Counter,
+    /// How often changes may have been missed in between: only what there was at the end of it was told.
+    pub gaps: Counter,
+    /// Changes that came again and were not published again.
+    pub repeated: Counter,
+    /// Changes that routes were not told: there were too many, or a first start leaves them out.
+    pub held_back: Counter,
+    /// Published changes that wait for the answers of routes.
+    pub waiting: Gauge,
+    /// How old the last change was when it came, in milliseconds.
+    pub lag: Gauge,
+    /// When it was last kept how far it has come, in seconds since 1970.
+    pub kept: Gauge,
 }
 
 /// What the router counts for a route.

@@ -202,7 +202,7 @@ impl Bus {
         dry_run: bool,
     ) -> Result<Stored, Refused> {
         let (scope, connector) = (key.scope.clone(), bytestring::ByteString::new());
-        let origin = Origin { connector: &connector, scope: &scope, via: None };
+        let origin = Origin { connector: &connector, scope: &scope, via: None, quiet: false };
         let held = self.get(&key);
         let created = held.is_none();
         let envelope = match operation {

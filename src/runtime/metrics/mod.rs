@@ -2,6 +2,7 @@
 //!
 //! Nothing is counted here: the counters are plain atomics that belong to whoever counts, and a scrape reads them.
 
+mod following;
 mod plugins;
 
 use std::borrow::Cow;
@@ -185,7 +186,7 @@ fn encode_connectors(out: &mut DescriptorEncoder, connectors: &[ConnectorFigures
     for connector in connectors {
         gauge(&mut ready, &labels(connector), u64::from(connector.ready))?;
     }
-    Ok(())
+    following::encode(out, connectors)
 }
 
 fn labels(connector: &ConnectorFigures) -> [(&'static str, Cow<'_, str>); 2] {

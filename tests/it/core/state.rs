@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use meshbus::core::consumer::Overflow;
+use meshbus::core::delivery::Mailbox;
 use meshbus::core::log::{Log, MemoryLog, RingBound};
+use meshbus::core::route::Router;
 use meshbus::core::selector::{Dialect, Selector};
 use meshbus::core::state::{State, StateBound};
 use meshbus::core::subscription::{Message, Start};
@@ -13,6 +15,7 @@ use meshbus::core::write::{Operation, Precondition, Stored};
 use meshbus::core::{Bus, BusOptions, Cause, Change, Envelope, Key, Outcome, Refused, Seq, Topic};
 use proptest::prelude::*;
 
+use super::routes::{fates, route, sink, start, to};
 use super::{small_bus, value};
 
 fn key(name: &str) -> Key {
@@ -280,4 +283,49 @@ fn a_log_over_its_bound_lets_the_oldest_go() {
     assert_eq!(log.next_seq(), Seq(100));
     assert!(log.read(None, Seq(98), 10).is_err(), "before the log began");
     assert!(log.read(None, Seq(99), 10).expect("the very beginning is held").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_are_not_told_of_what_is_restored_nor_of_the_end_of_a_time_to_live() {
+    let bus = small_bus(100);
+    let router = Router::new(bus.clone());
+    let mailbox = Arc::new(Mailbox::default());
+    start(&router, route("r", "state/#", vec![to("out", &mailbox, false)]));
+    let taken = sink(&mailbox, |_| Outcome::Delivered);
+    let mut all = bus.subscribe(Selector::default(), Start::Now, 100, Overflow::Block).expect("now");
+    let ingress = bus.ingress("east", Key::LOCAL);
+    let named = |name: &str, id: &str| {
+        let mut envelope = value(name, "1");
+        envelope.id = id.to_owned().into();
+        envelope
+    };
+    let ended = |cause: Cause, id: &str| {
+        let key = Key::new(Key::LOCAL, Key::VALUE, "a");
+        let mut envelope = Envelope::delete("state/a".parse().expect("valid"), key, "2", cause);
+        envelope.id = id.to_owned().into();
+        envelope
+    };
+    let restored = ingress.restore(vec![named("a", "restored")]).await;
+    assert_eq!(fates(&restored).await, [Outcome::Delivered]);
+    assert!(bus.get(&Key::new(Key::LOCAL, Key::VALUE, "a")).is_some());
+    // In one batch, so that what is told and what is not stand side by side.
+    let batch = vec![
+        named("b", "b"),
+        ended(Cause::Expired, "expired"),
+        named("a", "anew"),
+        ended(Cause::Deleted, "gone"),
+    ];
+    assert_eq!(fates(&ingress.publish(batch).await).await, vec![Outcome::Delivered; 4]);
+    mailbox.close();
+    assert_eq!(taken.await.expect("ends"), ["b", "anew", "gone"]);
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        match all.next().await {
+            Some(Message::Batch(records)) => {
+                seen.extend(records.iter().map(|record| record.envelope.id.to_string()));
+            }
+            other => panic!("expected a batch, got {other:?}"),
+        }
+    }
+    assert_eq!(seen, ["restored", "b", "expired", "anew", "gone"], "subscriptions see all");
 }

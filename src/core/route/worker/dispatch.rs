@@ -96,7 +96,7 @@ impl Worker {
         let mut via = task.record.via.as_ref().map_or_else(Vec::new, |via| via.to_vec());
         via.push(route.shared.id);
         let (connector, scope) = (task.record.ingress.clone(), Key::LOCAL.into());
-        let origin = Origin { connector: &connector, scope: &scope, via: Some(via.into()) };
+        let origin = Origin { connector: &connector, scope: &scope, via: Some(via.into()), quiet: false };
         let Some(receipt) = self.bus.try_publish(&origin, sink::republished(envelope, topic)) else {
             recall.store(true, Ordering::Relaxed);
             let full = Outcome::Undelivered("the log is full".into());

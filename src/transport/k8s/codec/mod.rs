@@ -4,10 +4,13 @@
 pub mod apply;
 pub mod builtin;
 pub mod crd;
+pub mod envelope;
 pub mod event;
+pub mod event_attributes;
 pub mod object;
 pub mod patch;
 pub mod proto;
+pub mod received;
 pub mod selector;
 pub mod status;
 pub mod strict;

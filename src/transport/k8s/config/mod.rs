@@ -4,6 +4,9 @@ mod client;
 mod server;
 mod target;
 
-pub use client::ClientConfig;
+pub use client::{
+    ClientConfig, CursorConfig, ElectionConfig, EnrichConfig, EventTypes, FrequencyConfig, Start, Store,
+    WatchConfig,
+};
 pub use server::ServerConfig;
-pub use target::TargetConfig;
+pub use target::{EventConfig, EventOptions, Operation, TargetConfig, TargetOptions};

@@ -1,0 +1,272 @@
+//! Raw requests to an API server: bounded in time and size, with failures in the server's own words.
+//!
+//! kube makes the connection, authentication and TLS; it retries nothing here and parses nothing, since who asks
+//! decides what a refusal means.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::timeout;
+
+use super::super::codec::status::{Reason, Status};
+use super::super::config::ClientConfig;
+use crate::core::{Error, ErrorKind};
+
+/// Most bytes of a page of a list, or of a discovery document.
+pub(super) const PAGE_MAX: usize = 256 << 20;
+/// Most bytes of a refusal that are read.
+const STATUS_MAX: usize = 1 << 20;
+/// Longest that a server may ask us to stay away.
+const RETRY_MAX: Duration = Duration::from_mins(5);
+/// All but what RFC 3986 leaves unreserved.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A cluster's API server. Clones share connections.
+#[derive(Clone)]
+pub(super) struct Api {
+    client: kube::Client,
+    /// Its URL, for errors and the log.
+    pub(super) peer: String,
+    timeout: Duration,
+    max_object: usize,
+}
+
+/// Why a request came to nothing.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The server said no.
+    Refused(Box<Refusal>),
+    /// There was no answer, or not all of it; a write may have been done.
+    Broken(String),
+    /// The answer is too large.
+    Oversize(usize),
+}
+
+/// The server's no.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    /// What it says; made of the HTTP status where the body is none.
+    pub(super) status: Status,
+    /// After how long it may be tried again, where it says so.
+    pub(super) retry_after: Option<Duration>,
+    /// The body as it came.
+    pub(super) body: Bytes,
+}
+
+impl Failure {
+    /// The HTTP status of a refusal.
+    pub(super) fn code(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.status.code),
+            Self::Broken(_) | Self::Oversize(_) => None,
+        }
+    }
+
+    /// Whether the server will not say otherwise when asked the same again.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => {
+                let code = refusal.status.code;
+                code.is_client_error()
+                    && code != StatusCode::TOO_MANY_REQUESTS
+                    && code != StatusCode::REQUEST_TIMEOUT
+                    && code != StatusCode::UNAUTHORIZED
+            }
+            Self::Broken(_) => false,
+            Self::Oversize(_) => true,
+        }
+    }
+
+    /// Whether the position asked for is no longer kept.
+    pub(super) fn is_gone(&self) -> bool {
+        self.code() == Some(StatusCode::GONE)
+    }
+
+    /// After how long the server wants to be asked again.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            Self::Broken(_) | Self::Oversize(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => {
+                let Status { code, reason, message, .. } = &refusal.status;
+                write!(f, "{} {reason}: {message}", code.as_u16())
+            }
+            Self::Broken(why) => f.write_str(why),
+            Self::Oversize(max) => write!(f, "the answer is larger than {max} bytes"),
+        }
+    }
+}
+
+impl Api {
+    /// The API server that the settings name. No request is made yet.
+    ///
+    /// # Errors
+    /// `Unreachable` where the kubeconfig cannot be read or used: it may be mounted later.
+    pub(super) async fn open(config: &ClientConfig) -> Result<Self, Error> {
+        let named = || match &config.kubeconfig {
+            Some(path) => path.display().to_string(),
+            None => "kubeconfig".to_owned(),
+        };
+        let wrong = |error: String| Error::new(ErrorKind::Unreachable, named()).because(error);
+        let mut settings = settings(config).await.map_err(wrong)?;
+        settings.default_retry = false;
+        settings.read_timeout = None;
+        settings.connect_timeout = Some(config.timeout.0);
+        let peer = settings.cluster_url.to_string();
+        let client = kube::Client::try_from(settings).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { client, peer, timeout: config.timeout.0, max_object: config.max_object.bytes() })
+    }
+
+    /// Reads a document.
+    pub(super) async fn get(&self, path: &str, accept: &str, max: usize) -> Result<Bytes, Failure> {
+        let request = request(Method::GET, path, accept, None, Bytes::new())?;
+        let whole = async { read(self.begin(request).await?.into_body(), max).await };
+        timeout(self.timeout, whole).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    /// Reads one object.
+    pub(super) async fn object(&self, path: &str) -> Result<Bytes, Failure> {
+        self.get(path, "application/json", self.max_object).await
+    }
+
+    /// Begins to read a stream: its answer has begun, its body goes on.
+    pub(super) async fn stream(&self, path: &str, accept: &str) -> Result<Body, Failure> {
+        let request = request(Method::GET, path, accept, None, Bytes::new())?;
+        let begun = timeout(self.timeout, self.begin(request)).await;
+        Ok(begun.unwrap_or_else(|_| Err(self.silent()))?.into_body())
+    }
+
+    /// Writes, and reads the object that is answered.
+    pub(super) async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        body: Bytes,
+    ) -> Result<Bytes, Failure> {
+        let request = request(method, path, "application/json", Some(media_type), body)?;
+        let whole = async { read(self.begin(request).await?.into_body(), self.max_object).await };
+        timeout(self.timeout, whole).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    async fn begin(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let response = self.client.send(request).await.map_err(|error| Failure::Broken(causes(&error)))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let seconds = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = read(body, STATUS_MAX).await.unwrap_or_default();
+        let status = Status::decode(&body).unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(&body).chars().take(200).collect::<String>();
+            let mut status = Status::new(Reason::InternalError, text);
+            status.code = parts.status;
+            parts.status.canonical_reason().unwrap_or("").clone_into(&mut status.reason);
+            status
+        });
+        let told = status.details.as_ref().map_or(0, |details| details.retry_after);
+        let seconds = seconds.or((told > 0).then_some(u64::from(told)));
+        let retry_after = seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_MAX));
+        Err(Failure::Refused(Box::new(Refusal { status, retry_after, body })))
+    }
+
+    /// kube's own client, for what is asked of it by others.
+    fn silent(&self) -> Failure {
+        Failure::Broken(format!("no answer within {:?}", self.timeout))
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Text as one segment of a path or one value of a query.
+pub(super) fn segment(text: &str) -> impl fmt::Display + '_ {
+    utf8_percent_encode(text, SEGMENT)
+}
+
+fn request(
+    method: Method,
+    path: &str,
+    accept: &str,
+    media_type: Option<&str>,
+    body: Bytes,
+) -> Result<Request<Body>, Failure> {
+    // Each event of a watch is flushed: compressed one by one it would gain nothing.
+    let mut request = Request::builder().method(method).uri(path).header(ACCEPT, accept);
+    request = request.header(ACCEPT_ENCODING, "identity");
+    if let Some(media_type) = media_type {
+        request = request.header(CONTENT_TYPE, media_type);
+    }
+    request.body(Body::from(body)).map_err(|error| Failure::Broken(error.to_string()))
+}
+
+async fn read(mut body: Body, max: usize) -> Result<Bytes, Failure> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::Broken(causes(&error)))?;
+        if let Ok(data) = frame.into_data() {
+            if whole.len() + data.len() > max {
+                return Err(Failure::Oversize(max));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+/// An error with all its causes: what matters is often the deepest.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        let deeper_text = deeper.to_string();
+        if !text.ends_with(&deeper_text) {
+            text.push_str(": ");
+            text.push_str(&deeper_text);
+        }
+        cause = deeper.source();
+    }
+    text
+}
+
+async fn settings(config: &ClientConfig) -> Result<kube::Config, String> {
+    let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
+    if let Some(path) = &config.kubeconfig {
+        let kubeconfig = Kubeconfig::read_from(at_home(path)).map_err(|error| causes(&error))?;
+        let settings = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        return settings.map_err(|error| causes(&error));
+    }
+    match kube::Config::from_kubeconfig(&options).await {
+        Ok(settings) => Ok(settings),
+        Err(error) if config.context.is_some() => Err(causes(&error)),
+        Err(error) => kube::Config::incluster().map_err(|inside| {
+            format!("{}; and this is no pod of a cluster: {}", causes(&error), causes(&inside))
+        }),
+    }
+}
+
+/// The path with `~` for the home directory.
+fn at_home(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => path.to_owned(),
+    }
+}
