@@ -7,8 +7,8 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::Shared;
-use super::filter::filter_of;
 use super::kind::Kind;
+use super::topics::filter_of;
 use crate::core::Topic;
 use crate::core::access::{Access, Action};
 use crate::core::bus::Bus;
