@@ -1,4 +1,5 @@
-//! Who calls, and whether they may: the bus's rules, asked with the caller's bearer token.
+//! Who calls, and whether they may: the bus's rules, asked with the name that a client certificate or a bearer token
+//! proves.
 
 use std::sync::Arc;
 
@@ -7,48 +8,97 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::Shared;
-use super::kind::Kind;
+use super::certificate::Subject;
+use super::impersonate;
+use super::kind::{Form, Kind};
 use super::topics::filter_of;
-use crate::core::Topic;
 use crate::core::access::{Access, Action};
 use crate::core::bus::Bus;
+use crate::core::selector::TopicFilter;
+use crate::core::{Key, Topic};
 use crate::schema::registry::Definition;
 use crate::transport::k8s::codec::status::{Reason, Status};
+
+/// The group of all who are known.
+pub(super) const AUTHENTICATED: &str = "system:authenticated";
+
+/// What a caller is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) name: ByteString,
+    /// Empty where there is none.
+    pub(super) uid: String,
+    pub(super) groups: Vec<String>,
+    /// What else is said of them, in order of name.
+    pub(super) extra: Vec<(String, Vec<String>)>,
+}
 
 /// The caller of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     access: Arc<Access>,
+    /// Whom the rules are asked about; `None` for who proved nothing, which only bothers where there are rules.
     principal: Option<ByteString>,
+    user: Arc<User>,
 }
 
 impl Caller {
     /// Reads who calls. Without rules anybody is nobody, who may do everything.
     ///
+    /// A certificate is looked at before a token, as API servers do.
+    ///
     /// # Errors
-    /// 401 when there are rules and the token is missing or unknown.
-    pub(super) fn of(shared: &Shared, headers: &HeaderMap) -> Result<Self, Status> {
+    /// 401 when there are rules and nothing proves a name, or the token is unknown; 403 and 500 of who wants to be
+    /// somebody else and may not, or does not say whom.
+    pub(super) fn of(
+        shared: &Shared,
+        headers: &HeaderMap,
+        certificate: Option<&Subject>,
+    ) -> Result<Self, Status> {
         let access = shared.bus.access();
-        if !access.is_restricted() {
-            // Whoever shows a token that nobody can know is told so, as by any API server.
-            return if headers.contains_key(AUTHORIZATION) {
-                Err(Status::new(Reason::Unauthorized, "Unauthorized"))
-            } else {
-                Ok(Self { access, principal: None })
-            };
-        }
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let token = match (given.next(), given.next()) {
-            (Some(value), None) => value.to_str().ok().and_then(|text| {
-                let (scheme, token) = text.split_once(' ')?;
-                scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-            }),
-            _ => None,
+        let authenticated = |groups: &[String]| {
+            let own = groups.iter().cloned();
+            own.chain([AUTHENTICATED.to_owned()]).collect::<Vec<_>>()
         };
-        match token.and_then(|token| access.principal_of_token(token)) {
-            Some(principal) => Ok(Self { access, principal: Some(principal) }),
-            None => Err(Status::new(Reason::Unauthorized, "Unauthorized")),
+        let (principal, name, groups) = match (certificate, access.is_restricted()) {
+            (Some(subject), _) => {
+                (Some(subject.name.clone()), subject.name.clone(), authenticated(&subject.groups))
+            }
+            // Whoever shows a token that nobody can know is told so, as by any API server.
+            (None, false) if headers.contains_key(AUTHORIZATION) => return Err(unauthorized()),
+            // Without rules everybody who reaches the bus is its administrator.
+            (None, false) => {
+                let name = ByteString::from_static("meshbus:admin");
+                (None, name, authenticated(&["system:masters".to_owned()]))
+            }
+            (None, true) => {
+                let principal = token(headers).and_then(|token| access.principal_of_token(token));
+                let principal = principal.ok_or_else(unauthorized)?;
+                (Some(principal.clone()), principal, authenticated(&[]))
+            }
+        };
+        let user = Arc::new(User { name, uid: String::new(), groups, extra: Vec::new() });
+        let caller = Self { access, principal, user };
+        match impersonate::wanted(headers)? {
+            None => Ok(caller),
+            Some(wanted) => caller.become_user(wanted),
         }
+    }
+
+    /// The caller under another's name, with what that one may do and no more.
+    fn become_user(self, wanted: User) -> Result<Self, Status> {
+        if !self.may_administer() {
+            return Err(impersonate::forbidden(&self.user.name, &wanted.name));
+        }
+        // Who proved nothing is nobody under any name, should there be rules before the request is over.
+        let principal = self.principal.is_some().then(|| wanted.name.clone());
+        Ok(Self { access: self.access, principal, user: Arc::new(wanted) })
+    }
+
+    /// Somebody else, of whom is asked what they may do.
+    pub(super) fn another(&self, user: User) -> Self {
+        let principal = Some(user.name.clone());
+        Self { access: Arc::clone(&self.access), principal, user: Arc::new(user) }
     }
 
     /// The same caller under the rules as they are now.
@@ -57,18 +107,8 @@ impl Caller {
     }
 
     /// What the caller is called.
-    pub(super) fn user(&self) -> &str {
-        match &self.principal {
-            Some(principal) => principal,
-            // Without rules everybody who reaches the bus is its administrator.
-            None => "meshbus:admin",
-        }
-    }
-
-    /// What groups the caller is in.
-    pub(super) fn groups(&self) -> Vec<&'static str> {
-        let all = ["system:masters", "system:authenticated"];
-        if self.may_everything() { all.to_vec() } else { vec!["system:authenticated"] }
+    pub(super) fn user(&self) -> &User {
+        &self.user
     }
 
     /// Whether there are no rules.
@@ -76,9 +116,37 @@ impl Caller {
         !self.access.is_restricted()
     }
 
+    /// Whether the caller may look into the bus itself, wherever.
+    pub(super) fn may_administer(&self) -> bool {
+        self.may_anywhere(Action::Admin)
+    }
+
+    /// Whether the caller may act at every topic.
+    pub(super) fn may_anywhere(&self, action: Action) -> bool {
+        TopicFilter::parse("#").is_ok_and(|all| self.access.allows_filter(self.principal(), action, &all))
+    }
+
     /// Whether the caller may act at a topic.
     pub(super) fn may(&self, action: Action, topic: &Topic) -> bool {
-        self.access.allows(self.principal.as_deref(), action, topic)
+        self.access.allows(self.principal(), action, topic)
+    }
+
+    /// Whether a request about these objects would be answered: all, those of a namespace, or one. Of a collection
+    /// whose objects are asked for one by one it may be answered with none of them.
+    pub(super) fn may_do(&self, verb: &str, kind: &Kind, scope: &str, namespace: &str, name: &str) -> bool {
+        let action = action_of(verb, kind);
+        let name = (!name.is_empty()).then_some(name);
+        if let Some(filter) = filter_of(kind, scope, namespace, name) {
+            return self.access.allows_filter(self.principal(), action, &filter);
+        }
+        match name {
+            // The topic of a value is its name.
+            Some(name) if kind.stored_as == Key::VALUE => {
+                Topic::parse(name).is_ok_and(|topic| self.may(action, &topic))
+            }
+            _ if matches!(action, Action::Read | Action::Subscribe) => true,
+            _ => self.may_anywhere(action),
+        }
     }
 
     /// Refuses what the caller may not do with one object.
@@ -115,26 +183,62 @@ impl Caller {
         namespace: &str,
     ) -> Result<(), Status> {
         let Some(filter) = filter_of(kind, scope, namespace, None) else { return Ok(()) };
-        if self.access.allows_filter(self.principal.as_deref(), action, &filter) {
+        if self.access.allows_filter(self.principal(), action, &filter) {
             return Ok(());
         }
         Err(self.forbidden(verb, &kind.definition, namespace, ""))
     }
 
     fn forbidden(&self, verb: &str, definition: &Definition, namespace: &str, name: &str) -> Status {
-        let who = self.principal.as_deref().unwrap_or("system:anonymous");
-        let place = if namespace.is_empty() {
-            "at the cluster scope".to_owned()
-        } else {
-            format!("in the namespace {namespace:?}")
-        };
-        let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };
-        let message = format!(
-            "{}{named} is forbidden: User {who:?} cannot {verb} resource {:?} in API group {:?} {place}",
-            definition.resource(),
-            definition.plural,
-            definition.group,
-        );
-        Status::new(Reason::Forbidden, message).about(&definition.group, &definition.plural, name)
+        let resource = (&*definition.group, &*definition.plural);
+        forbidden(&self.user.name, verb, resource, namespace, name)
     }
+
+    fn principal(&self) -> Option<&str> {
+        self.principal.as_deref()
+    }
+}
+
+/// 403 in the words of an API server; `resource` is its group and plural.
+pub(super) fn forbidden(
+    who: &str,
+    verb: &str,
+    resource: (&str, &str),
+    namespace: &str,
+    name: &str,
+) -> Status {
+    let (group, plural) = resource;
+    let place = if namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {namespace:?}")
+    };
+    let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+    let message = format!(
+        "{}{named} is forbidden: User {who:?} cannot {verb} resource {plural:?} in API group {group:?} {place}",
+        crate::transport::k8s::codec::status::resource(group, plural),
+    );
+    Status::new(Reason::Forbidden, message).about(group, plural, name)
+}
+
+/// What the bus calls a verb.
+fn action_of(verb: &str, kind: &Kind) -> Action {
+    match verb {
+        "get" | "list" => Action::Read,
+        "watch" => Action::Subscribe,
+        _ if kind.form == Form::Occurrence => Action::Publish,
+        _ => Action::Write,
+    }
+}
+
+/// The one bearer token that is shown.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (given.next(), given.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn unauthorized() -> Status {
+    Status::new(Reason::Unauthorized, "Unauthorized")
 }

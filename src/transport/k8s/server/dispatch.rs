@@ -12,23 +12,32 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::access::Caller;
 use super::answer::{self, Answer};
 use super::call::{About, Call, Resource};
+use super::certificate::Subject;
 use super::parse::{Place, place};
 use super::{Shared, compress, get, list, view, watch};
 use crate::transport::k8s::codec::status::{Reason, Status};
 
-/// Answers one request.
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
-    match route(shared, request).await {
+/// Answers one request of who showed that certificate.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    certificate: Option<&Subject>,
+    request: Request<Incoming>,
+) -> Answer {
+    match route(shared, certificate, request).await {
         Ok(answer) => answer,
         Err(status) => answer::status(&status),
     }
 }
 
-async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Status> {
+async fn route(
+    shared: &Arc<Shared>,
+    certificate: Option<&Subject>,
+    request: Request<Incoming>,
+) -> Result<Answer, Status> {
     let (head, body) = request.into_parts();
     check_head(shared, &head.headers, &head.uri)?;
     let place = place(head.uri.path(), head.uri.query().unwrap_or_default())?;
-    let caller = Caller::of(shared, &head.headers)?;
+    let caller = Caller::of(shared, &head.headers, certificate)?;
     let Some(mut call) = call(shared, place, head.method, head.headers) else {
         return Ok(answer::not_found());
     };

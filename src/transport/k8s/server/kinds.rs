@@ -1,8 +1,8 @@
 //! The kinds that are served in a scope: those this server knows, those its definitions and its source tell of, and
 //! those there is state of.
 //!
-//! What a scope has is put together anew when its types, its definitions or what its source tells have changed; between
-//! two changes of the table nothing is looked at at all.
+//! What a scope has is put together anew when its owner, its types, its definitions or what its source tells have
+//! changed; between two changes of the table nothing is looked at at all.
 
 use std::sync::Arc;
 
@@ -52,6 +52,7 @@ struct Kept {
     /// The table showed this position when it was last looked at.
     seen: Seq,
     epoch: u64,
+    ownership: Option<Ownership>,
     types: Vec<ByteString>,
     /// Position and content of each definition.
     crds: Vec<(Seq, Option<Arc<Crd>>)>,
@@ -77,12 +78,22 @@ impl Kinds {
 
     /// All kinds of a scope.
     pub(super) fn all(&self, shared: &Shared, scope: &ByteString) -> Arc<[Arc<Kind>]> {
-        let snapshot = shared.bus.snapshot();
+        // The epoch first: what is told after it is read makes it another, so that nothing is kept too long.
         let epoch = shared.registry.epoch();
+        let ownership = shared.bus.ownership(scope);
+        let as_before = |kept: &Kept| kept.epoch == epoch && kept.ownership == ownership;
+        let seq = shared.bus.figures().seq;
+        if let Some(kept) = self.0.lock().get(scope)
+            && as_before(kept)
+            && kept.seen == seq
+        {
+            return Arc::clone(&kept.all);
+        }
+        let snapshot = shared.bus.snapshot();
         let mut scopes = self.0.lock();
         if let Some(kept) = scopes.get_mut(scope)
-            && kept.epoch == epoch
-            && (kept.seen == snapshot.seq() || kept.holds(&snapshot, scope))
+            && as_before(kept)
+            && kept.holds(&snapshot, scope)
         {
             kept.seen = snapshot.seq();
             return Arc::clone(&kept.all);
@@ -90,7 +101,7 @@ impl Kinds {
         if scopes.len() >= SCOPES_MAX {
             scopes.clear();
         }
-        let fresh = Kept::make(shared, scope, &snapshot, epoch);
+        let fresh = Kept::make(shared, scope, &snapshot, epoch, ownership);
         let all = Arc::clone(&fresh.all);
         scopes.insert(scope.clone(), fresh);
         all
@@ -121,16 +132,22 @@ impl Kept {
                 .eq(self.crds.iter().map(|(seq, _)| *seq))
     }
 
-    fn make(shared: &Shared, scope: &ByteString, snapshot: &Snapshot, epoch: u64) -> Self {
-        let ownership = shared.bus.ownership(scope).unwrap_or(Ownership::Local);
-        let writable = !matches!(ownership, Ownership::ReadOnly(_));
+    fn make(
+        shared: &Shared,
+        scope: &ByteString,
+        snapshot: &Snapshot,
+        epoch: u64,
+        ownership: Option<Ownership>,
+    ) -> Self {
+        // What a lost owner left is read, and written by nobody.
+        let writable = matches!(ownership, Some(Ownership::Local | Ownership::Writable(_)));
         let crds: Vec<(Seq, Option<Arc<Crd>>)> = snapshot
             .range(Some(scope), Some(CRD), None)
             .map(|record| (record.seq, parse(record).map(Arc::new)))
             .collect();
         let types: Vec<ByteString> = snapshot.types(scope).cloned().collect();
         let mut kinds = Vec::new();
-        if ownership == Ownership::Local {
+        if ownership == Some(Ownership::Local) {
             kinds.extend(builtin::all().iter().map(|kind| built_in(kind, ALL)));
             kinds.extend(KINDS.iter().filter_map(|own| bus_kind(own.type_url)));
             for (seq, crd) in crds.iter().filter_map(|(seq, crd)| Some((seq, crd.as_ref()?))) {
@@ -138,7 +155,7 @@ impl Kept {
             }
         } else {
             let told = shared.registry.of(scope);
-            kinds.extend(told.iter().map(|definition| cluster(definition, writable)));
+            kinds.extend(told.iter().map(|definition| cluster(definition, writable, &crds)));
         }
         for type_url in &types {
             if !kinds.iter().any(|have: &Kind| have.stored_as == *type_url) {
@@ -146,7 +163,7 @@ impl Kept {
             }
         }
         let all = kinds.into_iter().map(Arc::new).collect();
-        Self { seen: snapshot.seq(), epoch, types, crds, all }
+        Self { seen: snapshot.seq(), epoch, ownership, types, crds, all }
     }
 }
 
@@ -211,16 +228,23 @@ fn custom(crd: &Crd, seq: u64) -> Vec<Kind> {
     served.map(kind).collect()
 }
 
-/// A kind that a cluster told of.
-fn cluster(definition: &Arc<Definition>, writable: bool) -> Kind {
+/// A kind that a cluster told of; where its definition is watched too, what it looks like is known.
+fn cluster(definition: &Arc<Definition>, writable: bool, crds: &[(Seq, Option<Arc<Crd>>)]) -> Kind {
     let group = definition.type_url.split('/').next().unwrap_or_default();
     let is_event = definition.kind == "Event" && matches!(group, "core" | "events.k8s.io");
+    let defined = || {
+        let crd = crds
+            .iter()
+            .filter_map(|(_, crd)| crd.as_ref())
+            .find(|crd| crd.group == definition.group && crd.names.plural == definition.plural)?;
+        crd.version(&definition.version).map(|version| Arc::clone(&version.open_api))
+    };
     Kind {
         origin: Origin::Cluster,
         form: if is_event { Form::Event } else { Form::Object },
         stored_as: if is_event { EVENT.into() } else { definition.type_url.clone() },
         verbs: if writable { ALL } else { READ },
-        schema: builtin::find(&definition.type_url).map(|kind| Arc::clone(kind.schema())),
+        schema: builtin::find(&definition.type_url).map(|kind| Arc::clone(kind.schema())).or_else(defined),
         definition: Arc::clone(definition),
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
 use self::body::Bodies;
+use self::certificate::Subject;
 use self::discovery::Documents;
 use self::encoded::Encoded;
 use self::kinds::Kinds;
@@ -38,6 +39,7 @@ mod access;
 mod answer;
 mod body;
 mod call;
+mod certificate;
 mod columns;
 mod compress;
 mod discovery;
@@ -45,6 +47,7 @@ mod dispatch;
 mod encoded;
 mod facts;
 mod get;
+mod impersonate;
 mod kind;
 mod kinds;
 mod list;
@@ -199,16 +202,19 @@ async fn connect(
 ) {
     shared.stats.connected.add(1);
     match tls {
-        None => Box::pin(converse(stream, peer, shared)).await,
+        None => Box::pin(converse(stream, peer, None, shared)).await,
         Some(tls) => match tls::accept(tls, stream).await {
-            Ok(stream) => Box::pin(converse(stream, peer, shared)).await,
+            Ok(stream) => {
+                let subject = Subject::of(stream.get_ref().1.peer_certificates());
+                Box::pin(converse(stream, peer, subject, shared)).await;
+            }
             Err(error) => debug!(%peer, %error, "no TLS handshake"),
         },
     }
 }
 
-/// Serves one connection.
-async fn converse<T>(io: T, peer: SocketAddr, shared: Arc<Shared>)
+/// Serves one connection, whose client is the certificate's subject where it showed one.
+async fn converse<T>(io: T, peer: SocketAddr, subject: Option<Subject>, shared: Arc<Shared>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -219,11 +225,13 @@ where
         max_header_bytes: config.max_header_bytes.0 as usize,
         max_streams: STREAMS,
     };
-    let answers = Arc::clone(&shared);
+    let (answers, subject) = (Arc::clone(&shared), subject.map(Arc::new));
     connection::serve(io, peer, limits, &shared.shutdown, move |request: Request<Incoming>| {
-        let shared = Arc::clone(&answers);
+        let (shared, subject) = (Arc::clone(&answers), subject.clone());
         // Boxed: what a connection keeps while its watch is idle is the watch alone.
-        async move { Ok::<_, Infallible>(Box::pin(dispatch::answer(&shared, request)).await) }
+        async move {
+            Ok::<_, Infallible>(Box::pin(dispatch::answer(&shared, subject.as_deref(), request)).await)
+        }
     })
     .await;
 }

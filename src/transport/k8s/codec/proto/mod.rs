@@ -49,8 +49,12 @@ struct Field {
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
+    /// Text that is told apart from none when it is empty.
+    TextOrNone,
     Texts,
     Number,
+    /// A number that is told apart from none when it is zero.
+    NumberOrNone,
     Boolean,
     Message(&'static [Field]),
     Messages(&'static [Field]),
@@ -127,15 +131,20 @@ fn message(table: &'static [Field], bytes: &mut Bytes, depth: usize) -> Result<V
         let part = bytes.split_to(length.ok_or_else(|| malformed("unexpected EOF"))?);
         field.add(&mut fields, part, depth)?;
     }
-    // A number that is zero and a text that is empty were not said.
-    fields.retain(|_, value| *value != json!(0) && *value != json!(""));
+    // A number that is zero and a text that is empty were not said, but for those that can be left out.
+    let optional = |name: &str| {
+        let of_name = |field: &&Field| field.name == name;
+        let kind = table.iter().find(of_name).map(|field| field.kind);
+        matches!(kind, Some(Kind::TextOrNone | Kind::NumberOrNone))
+    };
+    fields.retain(|name, value| *value != json!(0) && *value != json!("") || optional(name));
     Ok(Value::Object(fields))
 }
 
 impl Kind {
     fn wire(self) -> WireType {
         match self {
-            Self::Number | Self::Boolean => WireType::Varint,
+            Self::Number | Self::NumberOrNone | Self::Boolean => WireType::Varint,
             _ => WireType::LengthDelimited,
         }
     }
@@ -150,7 +159,7 @@ impl Field {
     ) -> Result<(), ProtoError> {
         let name = self.name.to_owned();
         match self.kind {
-            Kind::Text => drop(fields.insert(name, Value::String(text(&part)?))),
+            Kind::Text | Kind::TextOrNone => drop(fields.insert(name, Value::String(text(&part)?))),
             Kind::Texts => push(fields, name, Value::String(text(&part)?)),
             Kind::Message(table) => drop(fields.insert(name, message(table, &mut part, depth + 1)?)),
             Kind::Messages(table) => push(fields, name, message(table, &mut part, depth + 1)?),
@@ -183,7 +192,7 @@ impl Field {
                 let json = json.and_then(|json| serde_json::from_slice(&json).ok());
                 fields.insert(name, json.unwrap_or_else(|| json!({})));
             }
-            Kind::Number | Kind::Boolean => {}
+            Kind::Number | Kind::NumberOrNone | Kind::Boolean => {}
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use super::Field;
 use super::Kind::{
-    self, Boolean, Bytes, BytesMap, Json, Message, Messages, MicroTime, Number, Text, TextMap, Texts, Time,
+    self, Boolean, Bytes, BytesMap, Json, Message, Messages, MicroTime, Number, NumberOrNone, Text,
+    TextMap, TextOrNone, Texts, Time,
 };
 
 const fn field(number: u32, name: &'static str, kind: Kind) -> Field {
@@ -27,7 +28,7 @@ const OBJECT_META: &[Field] = &[
     field(7, "generation", Number),
     field(8, "creationTimestamp", Time),
     field(9, "deletionTimestamp", Time),
-    field(10, "deletionGracePeriodSeconds", Number),
+    field(10, "deletionGracePeriodSeconds", NumberOrNone),
     field(11, "labels", TextMap),
     field(12, "annotations", TextMap),
     field(13, "ownerReferences", Messages(OWNER)),
@@ -121,13 +122,13 @@ const LEASE: &[Field] = &[
         2,
         "spec",
         Message(&[
-            field(1, "holderIdentity", Text),
-            field(2, "leaseDurationSeconds", Number),
+            field(1, "holderIdentity", TextOrNone),
+            field(2, "leaseDurationSeconds", NumberOrNone),
             field(3, "acquireTime", MicroTime),
             field(4, "renewTime", MicroTime),
-            field(5, "leaseTransitions", Number),
-            field(6, "strategy", Text),
-            field(7, "preferredHolder", Text),
+            field(5, "leaseTransitions", NumberOrNone),
+            field(6, "strategy", TextOrNone),
+            field(7, "preferredHolder", TextOrNone),
         ]),
     ),
 ];
@@ -137,33 +138,50 @@ const ACCESS_REVIEW: &[Field] = &[
         2,
         "spec",
         Message(&[
-            field(
-                1,
-                "resourceAttributes",
-                Message(&[
-                    field(1, "namespace", Text),
-                    field(2, "verb", Text),
-                    field(3, "group", Text),
-                    field(4, "version", Text),
-                    field(5, "resource", Text),
-                    field(6, "subresource", Text),
-                    field(7, "name", Text),
-                ]),
-            ),
-            field(2, "nonResourceAttributes", Message(&[field(1, "path", Text), field(2, "verb", Text)])),
+            field(1, "resourceAttributes", Message(ATTRIBUTES)),
+            field(2, "nonResourceAttributes", Message(NON_RESOURCE)),
         ]),
     ),
 ];
+/// Of somebody else; what is said of them beyond name, groups and uid is passed over.
+const SUBJECT_REVIEW: &[Field] = &[
+    field(1, "metadata", Message(OBJECT_META)),
+    field(
+        2,
+        "spec",
+        Message(&[
+            field(1, "resourceAttributes", Message(ATTRIBUTES)),
+            field(2, "nonResourceAttributes", Message(NON_RESOURCE)),
+            field(3, "user", Text),
+            field(4, "groups", Texts),
+            field(6, "uid", Text),
+        ]),
+    ),
+];
+const ATTRIBUTES: &[Field] = &[
+    field(1, "namespace", Text),
+    field(2, "verb", Text),
+    field(3, "group", Text),
+    field(4, "version", Text),
+    field(5, "resource", Text),
+    field(6, "subresource", Text),
+    field(7, "name", Text),
+];
+const NON_RESOURCE: &[Field] = &[field(1, "path", Text), field(2, "verb", Text)];
 const RULES_REVIEW: &[Field] = &[
     field(1, "metadata", Message(OBJECT_META)),
     field(2, "spec", Message(&[field(1, "namespace", Text)])),
 ];
 const REVIEW: &[Field] = &[field(1, "metadata", Message(OBJECT_META))];
 const DELETE_OPTIONS: &[Field] = &[
-    field(1, "gracePeriodSeconds", Number),
-    field(2, "preconditions", Message(&[field(1, "uid", Text), field(2, "resourceVersion", Text)])),
+    field(1, "gracePeriodSeconds", NumberOrNone),
+    field(
+        2,
+        "preconditions",
+        Message(&[field(1, "uid", TextOrNone), field(2, "resourceVersion", TextOrNone)]),
+    ),
     field(3, "orphanDependents", Boolean),
-    field(4, "propagationPolicy", Text),
+    field(4, "propagationPolicy", TextOrNone),
     field(5, "dryRun", Texts),
 ];
 
@@ -177,6 +195,7 @@ pub(super) fn find(api_version: &str, kind: &str) -> Option<&'static [Field]> {
         ("v1", "ServiceAccount") => SERVICE_ACCOUNT,
         ("coordination.k8s.io/v1", "Lease") => LEASE,
         ("authorization.k8s.io/v1", "SelfSubjectAccessReview") => ACCESS_REVIEW,
+        ("authorization.k8s.io/v1", "SubjectAccessReview" | "LocalSubjectAccessReview") => SUBJECT_REVIEW,
         ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => RULES_REVIEW,
         ("authentication.k8s.io/v1", "SelfSubjectReview") => REVIEW,
         (_, "DeleteOptions") => DELETE_OPTIONS,

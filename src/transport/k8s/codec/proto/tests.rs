@@ -70,6 +70,18 @@ fn maps_times_and_numbers_are_read() {
 }
 
 #[test]
+fn zero_is_said_where_it_is_not_none() {
+    let spec = [part(1, b""), number(2, 15), number(5, 0)].concat();
+    let raw = [part(1, &[part(1, b"l"), number(7, 0)].concat()), part(2, &spec)].concat();
+    let lease = decode(&body("coordination.k8s.io/v1", "Lease", &raw)).unwrap();
+    let expected = json!({"holderIdentity": "", "leaseDurationSeconds": 15, "leaseTransitions": 0});
+    assert_eq!(lease["spec"], expected);
+    assert_eq!(lease["metadata"], json!({"name": "l"}));
+    let at_once = decode(&body("v1", "DeleteOptions", &number(1, 0))).unwrap();
+    assert_eq!(at_once["gracePeriodSeconds"], 0);
+}
+
+#[test]
 fn what_is_not_known_is_said() {
     assert_eq!(decode(b"{}"), Err(ProtoError::NoMagic));
     let unknown = decode(&body("v1", "Pod", b"")).unwrap_err();

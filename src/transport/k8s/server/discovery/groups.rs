@@ -140,7 +140,7 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
         resources.push(json!({
             "name": review.plural,
             "singularName": review.kind.to_lowercase(),
-            "namespaced": false,
+            "namespaced": review.namespaced,
             "kind": review.kind,
             "verbs": ["create"],
         }));
@@ -167,7 +167,7 @@ pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool, version: &str) -> Valu
             json!({
                 "resource": review.plural,
                 "responseKind": {"group": review.group, "version": "v1", "kind": review.kind},
-                "scope": "Cluster",
+                "scope": if review.namespaced { "Namespaced" } else { "Cluster" },
                 "singularResource": review.kind.to_lowercase(),
                 "verbs": ["create"],
             })

@@ -22,6 +22,7 @@ use super::kind::Kind;
 use super::reviews;
 
 mod groups;
+mod made;
 mod openapi2;
 mod openapi3;
 
@@ -56,9 +57,8 @@ impl Documents {
         kinds: &Kinds,
         make: impl FnOnce(&Kinds) -> Vec<u8>,
     ) -> Document {
-        let at = (scope.clone(), name.to_owned());
-        if let Some(kept) = self.0.lock().get(&at).filter(|kept| Arc::ptr_eq(&kept.of, kinds)) {
-            return kept.clone();
+        if let Some(kept) = self.kept(scope, name, kinds) {
+            return kept;
         }
         let text = Bytes::from(make(kinds));
         let tag = data_encoding::HEXUPPER.encode(&Sha512::digest(&text));
@@ -67,8 +67,14 @@ impl Documents {
         if kept.len() >= DOCUMENTS_MAX {
             kept.clear();
         }
-        kept.insert(at, document.clone());
+        kept.insert((scope.clone(), name.to_owned()), document.clone());
         document
+    }
+
+    /// The document of that name, where it was made of these kinds.
+    fn kept(&self, scope: &ByteString, name: &str, kinds: &Kinds) -> Option<Document> {
+        let at = (scope.clone(), name.to_owned());
+        self.0.lock().get(&at).filter(|kept| Arc::ptr_eq(&kept.of, kinds)).cloned()
     }
 }
 
@@ -76,18 +82,15 @@ impl Documents {
 pub(super) fn answer(shared: &Arc<Shared>, caller: &Caller, call: &Call) -> Option<Answer> {
     let About::Path(path) = &call.about else { return None };
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    if call.method == Method::POST {
-        return reviews::answer(shared, caller, call, &path);
+    if let Some(answer) = reviews::answer(shared, caller, call, &path) {
+        return Some(answer);
     }
     if call.method != Method::GET && call.method != Method::HEAD {
         return None;
     }
     match path.as_slice() {
         ["version"] => Some(answer::json(StatusCode::OK, &version())),
-        ["readyz"] if shared.shutdown.is_draining() => {
-            Some(answer::text(StatusCode::SERVICE_UNAVAILABLE, "the bus is shutting down"))
-        }
-        ["livez" | "healthz" | "readyz"] => Some(answer::text(StatusCode::OK, "ok")),
+        ["livez" | "healthz" | "readyz", check @ ..] => health(shared, call, path.first()?, check),
         ["scopes"] => {
             let scopes: Vec<String> =
                 shared.bus.scopes().into_iter().map(|(scope, _)| scope.to_string()).collect();
@@ -100,6 +103,32 @@ pub(super) fn answer(shared: &Arc<Shared>, caller: &Caller, call: &Call) -> Opti
         ["openapi", "v3", group @ ..] => schemas3(shared, call, group),
         _ => None,
     }
+}
+
+/// Health as a probe reads it: all checks, or the one that the path ends with; `?verbose` names each.
+fn health(shared: &Shared, call: &Call, of: &str, check: &[&str]) -> Option<Answer> {
+    let draining = shared.shutdown.is_draining();
+    let checks: &[(&str, bool)] = match of {
+        "readyz" => &[("ping", true), ("shutdown", !draining)],
+        _ => &[("ping", true)],
+    };
+    let wanted: Vec<&(&str, bool)> = match check {
+        [] => checks.iter().collect(),
+        [name] => vec![checks.iter().find(|(have, _)| have == name)?],
+        _ => return None,
+    };
+    let good = wanted.iter().all(|(_, good)| *good);
+    let code = if good { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    if good && !call.flag("verbose") {
+        return Some(answer::text(code, "ok"));
+    }
+    let line = |(name, good): &&(&str, bool)| match good {
+        true => format!("[+]{name} ok\n"),
+        false => format!("[-]{name} failed: the bus is shutting down\n"),
+    };
+    let lines: String = wanted.iter().map(line).collect();
+    let verdict = if good { "passed" } else { "failed" };
+    Some(answer::text(code, format!("{lines}{of} check {verdict}\n")))
 }
 
 fn kinds_of(shared: &Shared, call: &Call) -> Kinds {
@@ -144,31 +173,35 @@ fn paths(kinds: &Kinds) -> Value {
 
 fn legacy(shared: &Shared, call: &Call, path: &[&str]) -> Option<Answer> {
     let kinds = kinds_of(shared, call);
+    let name = path.join("/");
+    if let Some(document) = shared.documents.kept(&call.scope, &name, &kinds) {
+        return Some(tagged(call, &document, answer::JSON));
+    }
     let found = match path {
         ["api"] => Some(groups::api_versions()),
         ["apis"] => Some(groups::group_list(&kinds)),
-        ["api", "v1"] => groups::resources(&kinds, "", "v1"),
+        ["api", version] => groups::resources(&kinds, "", version),
         ["apis", group] => groups::group(&kinds, group),
         ["apis", group, version] => groups::resources(&kinds, group, version),
         _ => None,
     }?;
-    let document =
-        shared.documents.get(&call.scope, &path.join("/"), &kinds, |_| found.to_string().into_bytes());
+    let document = shared.documents.get(&call.scope, &name, &kinds, |_| found.to_string().into_bytes());
     Some(tagged(call, &document, answer::JSON))
 }
 
-/// In which version the kinds are wanted all at once; `None` where one by one.
+/// In which version the kinds are wanted all at once; `None` where one by one. What is named first counts.
 fn wants_aggregated(call: &Call) -> Option<&'static str> {
     let accepted = call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let of_type = |wanted: &str| {
         let parts: Vec<&str> = wanted.split(';').map(str::trim).collect();
         let says = |part: &str| parts.contains(&part);
-        if !says("as=APIGroupDiscoveryList") || !says("g=apidiscovery.k8s.io") {
-            return None;
+        if says("as=APIGroupDiscoveryList") {
+            let version = ["v2", "v2beta1"].into_iter().find(|version| says(&format!("v={version}")));
+            return version.filter(|_| says("g=apidiscovery.k8s.io") && says(answer::JSON)).map(Some);
         }
-        ["v2", "v2beta1"].into_iter().find(|version| says(&format!("v={version}")))
+        (says(answer::JSON) || says("*/*")).then_some(None)
     };
-    accepted.flat_map(|accepted| accepted.split(',')).find_map(of_type)
+    accepted.flat_map(|accepted| accepted.split(',')).find_map(of_type).flatten()
 }
 
 fn aggregated(shared: &Shared, call: &Call, path: &[&str]) -> Option<Answer> {
@@ -213,9 +246,10 @@ fn schemas3(shared: &Shared, call: &Call, group: &[&str]) -> Option<Answer> {
                 (at.path(), json!({ "serverRelativeURL": url }))
             })
             .collect();
-        let index = shared
-            .documents
-            .get(&call.scope, "openapi/v3", &kinds, |_| json!({ "paths": paths }).to_string().into_bytes());
+        // Its links begin with where it was asked for.
+        let name = format!("{}/openapi/v3", call.base);
+        let make = |_: &Kinds| json!({ "paths": paths }).to_string().into_bytes();
+        let index = shared.documents.get(&call.scope, &name, &kinds, make);
         return Some(tagged(call, &index, answer::JSON));
     }
     let wanted = group.join("/");

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::kind::Kind;
 use super::groups::{Version, schema_name};
+use super::made;
 use crate::schema::structural::meta;
 
 /// The schema of metadata, as other schemas refer to it.
@@ -129,13 +130,7 @@ pub(super) fn gvk(kind: &Kind) -> Value {
 
 /// The schema of a kind's objects, which refers to that of metadata below `base`.
 pub(super) fn schema(kind: &Kind, base: &str) -> Value {
-    let mut schema = kind.schema.as_deref().cloned().unwrap_or_else(|| {
-        // Nothing is known of it but that it is an object with metadata.
-        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {
-            "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-        }})
-    });
+    let mut schema = kind.schema.as_deref().cloned().unwrap_or_else(|| made::schema(kind));
     let Some(fields) = schema.as_object_mut() else { return schema };
     fields.insert("x-kubernetes-group-version-kind".to_owned(), json!([gvk(kind)]));
     let properties = fields.entry("properties").or_insert_with(|| json!({}));

@@ -1,8 +1,12 @@
 //! Requests to a running server, over a socket.
 
+mod access;
 mod custom;
+mod discovery;
+mod kinds;
 mod list;
 mod paths;
+mod reviews;
 mod views;
 mod watch;
 
