@@ -81,6 +81,8 @@ fn fan_out(args: &Args, report: &mut Report, dir: &Path) -> Result<(), Failure> 
     let mut theirs = Readers::connect_raw(bare_port, watchers)?;
     let mut trigger = TcpStream::connect(("127.0.0.1", bare_port))?;
     trigger.set_nodelay(true)?;
+    // As the others: what it says first is who it is.
+    trigger.write_all(b"t")?;
 
     let (mut ratio, mut here, mut there) = (Samples::default(), Samples::default(), Samples::default());
     let mut value = 0;

@@ -187,10 +187,13 @@ impl Feed {
                 message = self.subscription.next() => message,
                 () = self.shared.shutdown.drain() => return None,
                 () = sleep_until(wakes) => {
-                    self.over = Instant::now() >= self.ends;
+                    let ends = Instant::now() >= self.ends;
                     self.next_bookmark = Instant::now() + self.shared.config.bookmark_interval.0;
-                    if let Some(lines) = self.bookmark_now() {
-                        return Some(lines);
+                    let lines = self.bookmark_now();
+                    // Only now: a watch that is over tells nothing more, and a bookmark must not pass what waits.
+                    self.over |= ends;
+                    if lines.is_some() {
+                        return lines;
                     }
                     continue;
                 }
@@ -308,7 +311,8 @@ impl Feed {
         let seq = self.shared.bus.figures().seq;
         let mut lines = Lines::default();
         self.tell_what_waits(&mut lines);
-        if lines.bytes < FRAME && !self.initial {
+        // One that lost changes resumes before them.
+        if lines.bytes < FRAME && !self.initial && !self.over {
             lines.push(self.bookmark(seq.max(self.from), false));
         }
         lines.frame()
