@@ -121,12 +121,21 @@ pub trait FilterFactory: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// A fresh filter. Called on a filter thread when its route has its first event, and after a panic; by
-    /// `explain` and `test` for each event. Should be quick.
+    /// A fresh filter. Called on a filter thread when its route has its first event, and after a panic. Should be
+    /// quick.
     ///
     /// # Errors
     /// Says why not; the events of that batch are rejected, and the next batch tries again.
     fn build(&self) -> Result<Box<dyn Filter>, Reason>;
+
+    /// As [`build`](Self::build), for `explain` and `test`, once for each event: what becomes of it is held against no
+    /// filter of a route.
+    ///
+    /// # Errors
+    /// As of `build`.
+    fn build_apart(&self) -> Result<Box<dyn Filter>, Reason> {
+        self.build()
+    }
 }
 
 /// One entry of a route's `filters:`.

@@ -34,6 +34,8 @@ pub(super) struct Chain {
 struct Link {
     spec: FilterSpec,
     name: ByteString,
+    /// Whether it is only tried.
+    apart: bool,
     /// Shared by the chains that a reload made one of the other: they keep the filter and its state.
     running: Arc<Running>,
 }
@@ -179,9 +181,16 @@ impl Chain {
         let links = specs.iter().map(|spec| {
             let same = kept.iter().position(|link| link.spec.fingerprint == spec.fingerprint);
             let running = same.map(|at| Arc::clone(&kept.remove(at).running)).unwrap_or_default();
-            Link { spec: spec.clone(), name: spec.factory.name(), running }
+            Link { spec: spec.clone(), name: spec.factory.name(), apart: false, running }
         });
         Self { links: links.collect() }
+    }
+
+    /// A chain of `specs` that is only tried: nothing it does touches one that runs.
+    pub(super) fn apart(specs: &[FilterSpec]) -> Self {
+        let mut chain = Self::after(&Self::default(), specs);
+        chain.links.iter_mut().for_each(|link| link.apart = true);
+        chain
     }
 
     /// Whether it is the chain of `specs`.
@@ -307,6 +316,7 @@ impl Link {
         self.guarded(|running| {
             let filter = match running {
                 Some(filter) => filter,
+                none if self.apart => none.insert(self.spec.factory.build_apart()?),
                 none => none.insert(self.spec.factory.build()?),
             };
             Ok(filter.process(inputs))

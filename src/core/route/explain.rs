@@ -101,7 +101,7 @@ impl RouteSpec {
 
     /// Takes an envelope through fresh filters; a pause is over at once.
     fn explain_filters(&self, envelope: &Envelope) -> (Vec<FilterExplanation>, Vec<Piece>) {
-        let chain = Arc::new(Chain::after(&Chain::default(), &self.filters));
+        let chain = Arc::new(Chain::apart(&self.filters));
         let mut now = Instant::now();
         let entry = Entry { task: 0, seq: Seq(0), since: now, max_attempts: self.retry.max_attempts };
         let root = Root::new(entry, 0, Arc::clone(&chain));
