@@ -47,8 +47,8 @@ pub struct Input<'a> {
 pub enum Verdict {
     /// Goes on unchanged.
     Pass,
-    /// Goes nowhere: an explicit, counted answer.
-    Drop,
+    /// Goes nowhere: an explicit, counted answer, with a word on why for who asks: `explain` and `tap`.
+    Drop(Option<Reason>),
     /// Cannot be processed: goes to the dead letter with the reason.
     Reject(Reason),
     /// Failed: ask again after so long; the order key waits. Counts as an attempt of the route's `retry`, after

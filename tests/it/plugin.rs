@@ -116,6 +116,25 @@ fn a_plugin_is_tried_on_events_of_a_file_in_any_of_three_forms() {
 }
 
 #[test]
+fn why_a_plugin_drops_an_event_is_told_by_a_trial_and_an_explanation() {
+    let home = TempDir::new().unwrap();
+    let drop = "(i32.store (local.get $out) (i32.const 1)) (i32.store offset=4 (local.get $out) (i32.const 1))
+        (i32.store offset=8 (local.get $out) (i32.const 1024)) (i32.store offset=12 (local.get $out) (i32.const 7))";
+    let plugin = guests::guest_with(drop, "", "(data (i32.const 1024) \"too old\")");
+    let plugin = file(&home, "p.wasm", plugin);
+    let events = file(&home, "events.json", EVENT);
+    let told = good(&["plugin", "test", &plugin, &events]);
+    assert!(told.starts_with("e1  drop  too old\n"), "{told}");
+    let told = json(&good(&["plugin", "test", &plugin, &events, "-o", "json"]));
+    assert_eq!(told["events"][0]["reason"], "too old", "{told}");
+    let routes = "routes: {r: {from: [{topic: \"a/#\"}], to: [{bus: x}], \
+                  filters: [{wasm: {path: p.wasm, cache: ''}}]}}\n";
+    let config = file(&home, "meshbus.yaml", format!("name: n\n{routes}"));
+    let told = good(&["explain", &events, "-c", &config]);
+    assert!(told.contains("filter wasm p.wasm drops it: too old"), "{told}");
+}
+
+#[test]
 fn a_trial_fails_with_the_plugin_its_configuration_or_its_events() {
     let home = TempDir::new().unwrap();
     let events = file(&home, "events.json", EVENT);

@@ -94,8 +94,8 @@ pub(super) enum State {
 pub(super) enum Fate {
     /// To the sinks with this output.
     Sent(Option<ByteString>),
-    /// Filtered out; by the filter of that index.
-    Dropped(usize),
+    /// Filtered out by the filter of that index, which may say why.
+    Dropped(usize, Option<Reason>),
     /// To the dead letter, after so many attempts.
     Rejected(Reason, u32),
 }
@@ -158,9 +158,9 @@ impl Piece {
         Self { root: Arc::clone(&self.root), envelope, at, calls: 0, failures: 0, state: State::Waiting }
     }
 
-    fn dropped(self) -> Self {
+    fn dropped(self, why: Option<Reason>) -> Self {
         let at = self.at;
-        self.done(Fate::Dropped(at))
+        self.done(Fate::Dropped(at, why))
     }
 
     fn rejected(self, reason: Reason) -> Self {
@@ -342,8 +342,8 @@ impl Link {
     fn carry_out(&self, piece: Piece, verdict: Verdict, call: Call<'_>, after: &mut Vec<Piece>) {
         match verdict {
             Verdict::Pass => after.push(piece.passed(Arc::clone(&piece.envelope))),
-            Verdict::Drop => after.push(piece.dropped()),
-            Verdict::Emit(outputs) if outputs.is_empty() => after.push(piece.dropped()),
+            Verdict::Drop(why) => after.push(piece.dropped(why)),
+            Verdict::Emit(outputs) if outputs.is_empty() => after.push(piece.dropped(None)),
             Verdict::Reject(reason) => after.push(piece.rejected(self.says(&reason))),
             Verdict::Hold(pause) => after.push(piece.paused(pause, call.now)),
             Verdict::Retry(pause) => after.push(self.failed(piece, pause, call.now)),

@@ -184,7 +184,8 @@ impl Step {
 
     fn take_in(&mut self, inputs: &[Input<'_>], answers: Answers, verdicts: &mut Vec<Verdict>) {
         let Answers { verdicts: mut taken, wrong } = answers;
-        let dropped = taken.iter().filter(|verdict| matches!(verdict, Verdict::Drop)).count() - wrong.len();
+        let dropped =
+            taken.iter().filter(|verdict| matches!(verdict, Verdict::Drop(_))).count() - wrong.len();
         if dropped > 0 {
             self.plugin.figures.dropped.add(dropped as u64);
         }

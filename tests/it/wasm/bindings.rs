@@ -102,7 +102,7 @@ fn those_for_c_have_the_same_names_cases_and_fields() {
                     assert_eq!(fields_of(&header, &c), held, "{c}");
                 }
                 TypeDefKind::Enum(kinds) => {
-                    define(&mut cases, &c, kinds.cases.iter().map(|case| case.name.as_str()))
+                    define(&mut cases, &c, kinds.cases.iter().map(|case| case.name.as_str()));
                 }
                 TypeDefKind::Type(_) => {
                     let c = if exported { format!("exports_{c}") } else { c };
