@@ -79,6 +79,15 @@ fn a_plugin_is_shown_with_what_it_wants_and_offers() {
     {
         assert!(shown.lines().any(|have| have == line), "{shown}");
     }
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&shown).contains("meshbus:filter/packed@0.1.0 called events, packed exports"), "{shown}");
+    // As interpreters have it.
+    let more = guests::wit_text()
+        + "interface made { begin: func(); } world more { include filter-plugin; export made; }";
+    let begin = "(func (export \"meshbus:filter/made@0.1.0#begin\"))";
+    let more = guests::component_of(&more, "more", &guests::module("", "(i32.const 0)", "", begin));
+    let shown = good(&["plugin", "inspect", &file(&home, "more.wasm", more)]);
+    assert!(words(&shown).contains("meshbus:filter/made@0.1.0 not called nothing of a filter"), "{shown}");
     let shown = json(&good(&["plugin", "inspect", &path, "-o", "json"]));
     assert_eq!((&shown["loads"], &shown["version"]), (&true.into(), &"0.1.0".into()));
     assert_eq!(shown["exports"].as_array().map(Vec::len), Some(2), "{shown}");
