@@ -31,6 +31,16 @@ impl Gauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// One more.
+    pub fn raise(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less; there must have been one.
+    pub fn lower(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// The level.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
