@@ -9,21 +9,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::{Value, json};
 
+use super::tap::Tap;
 use super::{App, Shared};
 use crate::core::bus;
-use crate::core::consumer::Overflow;
-use crate::core::selector::Selector;
 use crate::core::stats::RouteStats;
-use crate::core::subscription::{Message, Start};
 use crate::runtime::admin::Admin;
 use crate::runtime::health::{Health, Readiness};
 use crate::runtime::metrics::{ConfigFigures, ConnectorFigures, Snapshot};
 use crate::runtime::supervisor::State;
 use crate::runtime::task;
-use crate::schema::cloudevents::json as json_format;
-
-/// Records that may wait for a tap's reader.
-const TAP_WAITING: usize = 1024;
 
 /// The application as the admin and health ports see it.
 pub(super) struct Face(pub(super) App);
@@ -125,15 +119,10 @@ impl Admin for Face {
     }
 
     fn tap(&self, route: &str) -> Option<BoxStream<'static, Value>> {
-        let app = self.0.clone();
-        let name = ByteString::from(route);
-        app.0.router.routes().iter().find(|(have, ..)| *have == name)?;
-        let subscription =
-            app.0.bus.subscribe(Selector::default(), Start::Now, TAP_WAITING, Overflow::DropOldest).ok()?;
-        let seen = stream::unfold((app, name, subscription), |(app, name, mut subscription)| async move {
-            let message = subscription.next().await?;
-            let values = app.tapped(&name, &message);
-            Some((stream::iter(values), (app, name, subscription)))
+        let tap = Tap::new(self.0.clone(), ByteString::from(route))?;
+        let seen = stream::unfold(tap, |mut tap| async move {
+            let values = tap.next().await?;
+            Some((stream::iter(values), tap))
         });
         Some(seen.flatten().boxed())
     }
@@ -145,45 +134,6 @@ impl Admin for Face {
                 .await
                 .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })
-    }
-}
-
-impl App {
-    /// What a tap of a route shows of a message: each event the route looks at, and what it decides.
-    ///
-    /// The route's specification is looked up each time, so that a tap outlives a reload.
-    fn tapped(&self, name: &ByteString, message: &Message) -> Vec<Value> {
-        let records = match message {
-            Message::Batch(records) => records,
-            Message::Lost(n) => return vec![json!({"lost": n})],
-            _ => return Vec::new(),
-        };
-        let routes = self.0.router.routes();
-        let Some((_, spec, _)) = routes.iter().find(|(have, ..)| have == name) else {
-            return vec![json!({"removed": &**name})];
-        };
-        let shown = records.iter().filter_map(|record| {
-            // Filters may take their time, which a tap of every event has not.
-            let explanation = spec.explain_unfiltered(&record.envelope, &record.ingress);
-            // What the route does not even look at is not of it.
-            if explanation.refused.as_ref().is_some_and(|refused| refused.starts_with("from:")) {
-                return None;
-            }
-            let event = json_format::encode(&record.envelope);
-            Some(json!({
-                "seq": record.seq.to_string(),
-                "topic": record.envelope.topic.as_str(),
-                "connector": &*record.ingress,
-                "takes": explanation.refused.is_none(),
-                "refused": explanation.refused,
-                "to": explanation.sinks.iter().map(|sink| match &sink.address {
-                    Some(address) => format!("{} {address}", sink.connector),
-                    None => sink.connector.to_string(),
-                }).collect::<Vec<_>>(),
-                "event": serde_json::from_slice::<Value>(&event).unwrap_or(Value::Null),
-            }))
-        });
-        shown.collect()
     }
 }
 

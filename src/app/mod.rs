@@ -5,6 +5,7 @@ mod apply;
 mod explain;
 mod offline;
 mod own;
+mod tap;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

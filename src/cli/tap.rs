@@ -17,7 +17,8 @@ Examples:
   meshbus tap warnings
   meshbus tap warnings -o json | jq .event
 
-One line an event the route looks at: `+ topic → where it goes`, or `- topic: the clause that refuses it`.")]
+One line an event the route looks at: `+ topic → where it goes`, or `- topic: the clause that
+refuses it`. One more where its filters drop it: `- topic: filter NAME drops it: why`.")]
 pub(super) struct Tap {
     /// Route
     route: String,

@@ -47,8 +47,8 @@ pub struct Input<'a> {
 pub enum Verdict {
     /// Goes on unchanged.
     Pass,
-    /// Goes nowhere: an explicit, counted answer.
-    Drop,
+    /// Goes nowhere: an explicit, counted answer, with a word on why for who asks: `explain` and `tap`.
+    Drop(Option<Reason>),
     /// Cannot be processed: goes to the dead letter with the reason.
     Reject(Reason),
     /// Failed: ask again after so long; the order key waits. Counts as an attempt of the route's `retry`, after
@@ -121,12 +121,21 @@ pub trait FilterFactory: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// A fresh filter. Called on a filter thread when its route has its first event, and after a panic; by
-    /// `explain` and `test` for each event. Should be quick.
+    /// A fresh filter. Called on a filter thread when its route has its first event, and after a panic. Should be
+    /// quick.
     ///
     /// # Errors
     /// Says why not; the events of that batch are rejected, and the next batch tries again.
     fn build(&self) -> Result<Box<dyn Filter>, Reason>;
+
+    /// As [`build`](Self::build), for `explain` and `test`, once for each event: what becomes of it is held against no
+    /// filter of a route.
+    ///
+    /// # Errors
+    /// As of `build`.
+    fn build_apart(&self) -> Result<Box<dyn Filter>, Reason> {
+        self.build()
+    }
 }
 
 /// One entry of a route's `filters:`.

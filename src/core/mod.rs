@@ -2,7 +2,7 @@
 //!
 //! In reading order: what travels ([`envelope`], [`topic`], [`timestamp`]), how it is selected and spelt
 //! ([`selector`], [`cesql`], [`view`], [`data`], [`trie`], [`spelling`], [`template`]), where it is kept ([`record`], [`log`], [`state`]),
-//! who moves it ([`bus`], [`consumer`], [`subscription`], [`route`], [`delivery`]), how state is written
+//! who moves it ([`bus`], [`consumer`], [`subscription`], [`route`], [`delivery`], [`drops`]), how state is written
 //! ([`mod@write`], [`resync`]), and what is answered ([`receipt`], [`error`]).
 
 pub mod access;
@@ -11,6 +11,7 @@ pub mod cesql;
 pub mod consumer;
 pub mod data;
 pub mod delivery;
+pub mod drops;
 pub mod envelope;
 pub mod error;
 mod fan_out;

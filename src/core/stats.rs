@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::drops::Drops;
+
 /// A count that only rises.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -149,4 +151,6 @@ pub struct RouteStats {
     pub waiting: Gauge,
     /// From the log to the last sink's answer.
     pub latency: Latency,
+    /// What its filters drop, for those who watch.
+    pub drops: Drops,
 }

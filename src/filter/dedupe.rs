@@ -137,7 +137,11 @@ impl Deduper {
         if let Some(first) = self.seen.get(&identity).filter(|first| self.remembers(first, input.now)) {
             // Of the same record: what came twice out of one filter is one too many, and nothing to wait for.
             let is_through = first.is_settled || first.seq == input.seq;
-            return if is_through { Verdict::Drop } else { Verdict::Hold(LOOK) };
+            return if is_through {
+                Verdict::Drop(Some("a repetition".into()))
+            } else {
+                Verdict::Hold(LOOK)
+            };
         }
         let first = First { seq: input.seq, came: input.now, is_settled: false };
         self.seen.insert(identity, first);

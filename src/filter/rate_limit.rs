@@ -166,7 +166,7 @@ impl Limiter {
         let full_at = self.full_at.get(&key).copied().map_or(now, |at| at.max(now));
         let wait = full_at.saturating_duration_since(now).saturating_sub(self.settings.tolerance);
         if !wait.is_zero() && self.settings.over == Over::Drop {
-            return Verdict::Drop;
+            return Verdict::Drop(Some("over the limit".into()));
         }
         if wait > PAUSE_MAX {
             return Verdict::Reject("there is no turn for it within 24h".into());

@@ -151,7 +151,7 @@ fn fields_stay_as_they_came_or_go() {
 fn passes(rig: &mut Rig, envelope: &Envelope) -> bool {
     match rig.ask(envelope, 1, 1) {
         Verdict::Pass => true,
-        Verdict::Drop => false,
+        Verdict::Drop(_) => false,
         other => panic!("{other:?}"),
     }
 }
@@ -206,9 +206,9 @@ fn a_repetition_waits_for_the_first_and_takes_its_place_only_where_that_failed()
     let (one, two) = (event("1", ""), event("2", ""));
     assert!(matches!(rig.ask(&one, 1, 1), Verdict::Pass));
     assert!(matches!(rig.ask(&one, 2, 1), Verdict::Hold(_)), "the first is under way");
-    assert!(matches!(rig.ask(&one, 1, 1), Verdict::Drop), "twice of one record");
+    assert!(matches!(rig.ask(&one, 1, 1), Verdict::Drop(_)), "twice of one record");
     rig.filter.settled(Seq(1), true);
-    assert!(matches!(rig.ask(&one, 2, 2), Verdict::Drop));
+    assert!(matches!(rig.ask(&one, 2, 2), Verdict::Drop(_)));
     assert!(matches!(rig.ask(&two, 3, 1), Verdict::Pass), "another id");
     assert!(matches!(rig.ask(&two, 4, 1), Verdict::Hold(_)));
     rig.filter.settled(Seq(3), false);
@@ -228,7 +228,7 @@ fn dedupe_remembers_no_more_than_it_may() {
         assert!(matches!(rig.ask(&event(&n.to_string(), ""), n, 1), Verdict::Pass));
         rig.filter.settled(Seq(n), true);
     }
-    assert!(matches!(rig.ask(&event("4", ""), 9, 1), Verdict::Drop));
+    assert!(matches!(rig.ask(&event("4", ""), 9, 1), Verdict::Drop(_)));
     assert!(matches!(rig.ask(&event("1", ""), 10, 1), Verdict::Pass), "the oldest is forgotten");
 }
 

@@ -30,7 +30,7 @@
 //! | `meshbus_consumers` | gauge | | routes and open subscriptions |
 //! | `meshbus_bus_looped_total` | counter | | envelopes refused because they had been here before |
 //! | `meshbus_plugin_events_total` | counter | `plugin`, `result` | of a filter plugin, by result: `call`s into it; `event`s it was asked about; `fault`s; `rebuild`s of an instance after one; `refused`: not asked, for being off; `dropped` by it; `swap`s to a changed file; `unkept`: what it counted beyond its bounds |
-//! | `meshbus_plugin_off` | gauge | `plugin` | routes in which it is off for having failed too often |
+//! | `meshbus_plugin_off` | gauge | `plugin` | 1 while it is off, in all routes, for having failed too often |
 //! | `meshbus_plugin_counter_total`, `meshbus_plugin_gauge`, `meshbus_plugin_recorded` | counter, gauge, histogram | `plugin`, `name`, its own | what plugins count themselves |
 //! | `meshbus_config_version` | gauge | | the configuration that runs: 1 at the start, one more with each reload |
 //! | `meshbus_config_rejected_total` | counter | | reloads refused because the files were invalid |

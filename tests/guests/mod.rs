@@ -74,17 +74,24 @@ pub(crate) fn packed() -> Vec<u8> {
 
 /// A guest that answers packed events with what `answer` writes to `$out` and says is `$size` long.
 pub(crate) fn packed_answer(answer: &str) -> Vec<u8> {
+    let room = "(local.set $out (call $alloc (i32.add (local.get $n) (i32.const 4096))))";
+    packed_with(&format!("{room} {answer}"), "", "")
+}
+
+/// As [`packed_answer`] with `extra` definitions at its end, imports before.
+pub(crate) fn packed_with(answer: &str, imports: &str, extra: &str) -> Vec<u8> {
+    // Locals come first in a function, those of `answer` behind ours.
     let extra = format!(
         r#"(func (export "meshbus:filter/packed@0.1.0#process-packed") (param $n i32) (param $in i32) (param $length i32)
              (result i32) (local $out i32) (local $size i32)
-             (local.set $out (call $alloc (i32.add (local.get $n) (i32.const 4096))))
              {answer}
              (i32.store (i32.const 16) (local.get $out)) (i32.store (i32.const 20) (local.get $size))
              (i32.const 16))
            (func (export "cabi_post_meshbus:filter/packed@0.1.0#process-packed") (param i32)
-             (global.set $heap (i32.const 65536)))"#
+             (global.set $heap (i32.const 65536)))
+           {extra}"#
     );
-    component(PACKED, &module("", "(i32.const 0)", "", &extra))
+    component(PACKED, &module("", "(i32.const 0)", imports, &extra))
 }
 
 /// A component of `world` made of the core module `wat`.

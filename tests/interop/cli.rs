@@ -332,6 +332,26 @@ async fn a_token_is_shown_where_the_bus_asks_for_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tap_shows_what_filters_drop_and_why() {
+    let scratch = Scratch::new();
+    let routes = "routes:\n  r: {from: [{topic: \"a/#\"}], to: [{bus: b}], filters: [{rate_limit: {rate: 1, per: 1h, over: drop}}]}\n";
+    let Served { bus: _bus, url, admin } = serve(&scratch, routes).await;
+    let said = meanwhile(&url, &["tap", "r", "--admin", &admin, "-C", "3"], async |_| {
+        for topic in ["a/1", "a/2"] {
+            run(&url, &["pub", topic, "-q"]).await.good();
+        }
+    })
+    .await
+    .good();
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["+ a/1 → bus b", "+ a/2 → bus b", "- a/2: filter rate_limit drops it: over the limit"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tap_and_an_explanation_come_from_the_admin_address() {
     let scratch = Scratch::new();
     let routes = "routes:\n  r: {from: [{topic: \"a/#\"}], dialects: [{exact: {type: t}}], to: [{bus: \"b/{type}\"}]}\n";

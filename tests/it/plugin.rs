@@ -79,6 +79,15 @@ fn a_plugin_is_shown_with_what_it_wants_and_offers() {
     {
         assert!(shown.lines().any(|have| have == line), "{shown}");
     }
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&shown).contains("meshbus:filter/packed@0.1.0 called events, packed exports"), "{shown}");
+    // As interpreters have it.
+    let more = guests::wit_text()
+        + "interface made { begin: func(); } world more { include filter-plugin; export made; }";
+    let begin = "(func (export \"meshbus:filter/made@0.1.0#begin\"))";
+    let more = guests::component_of(&more, "more", &guests::module("", "(i32.const 0)", "", begin));
+    let shown = good(&["plugin", "inspect", &file(&home, "more.wasm", more)]);
+    assert!(words(&shown).contains("meshbus:filter/made@0.1.0 not called nothing of a filter"), "{shown}");
     let shown = json(&good(&["plugin", "inspect", &path, "-o", "json"]));
     assert_eq!((&shown["loads"], &shown["version"]), (&true.into(), &"0.1.0".into()));
     assert_eq!(shown["exports"].as_array().map(Vec::len), Some(2), "{shown}");
@@ -113,6 +122,25 @@ fn a_plugin_is_tried_on_events_of_a_file_in_any_of_three_forms() {
     file(&home, "events.json", EVENT);
     let told = good(&["plugin", "test", home_path]);
     assert!(told.starts_with("e1  pass\n1 events: 1 pass\ntime "), "{told}");
+}
+
+#[test]
+fn why_a_plugin_drops_an_event_is_told_by_a_trial_and_an_explanation() {
+    let home = TempDir::new().unwrap();
+    let drop = "(i32.store (local.get $out) (i32.const 1)) (i32.store offset=4 (local.get $out) (i32.const 1))
+        (i32.store offset=8 (local.get $out) (i32.const 1024)) (i32.store offset=12 (local.get $out) (i32.const 7))";
+    let plugin = guests::guest_with(drop, "", "(data (i32.const 1024) \"too old\")");
+    let plugin = file(&home, "p.wasm", plugin);
+    let events = file(&home, "events.json", EVENT);
+    let told = good(&["plugin", "test", &plugin, &events]);
+    assert!(told.starts_with("e1  drop  too old\n"), "{told}");
+    let told = json(&good(&["plugin", "test", &plugin, &events, "-o", "json"]));
+    assert_eq!(told["events"][0]["reason"], "too old", "{told}");
+    let routes = "routes: {r: {from: [{topic: \"a/#\"}], to: [{bus: x}], \
+                  filters: [{wasm: {path: p.wasm, cache: ''}}]}}\n";
+    let config = file(&home, "meshbus.yaml", format!("name: n\n{routes}"));
+    let told = good(&["explain", &events, "-c", &config]);
+    assert!(told.contains("filter wasm p.wasm drops it: too old"), "{told}");
 }
 
 #[test]

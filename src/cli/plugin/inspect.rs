@@ -24,6 +24,12 @@ const PURPOSES: [(&str, &str); 10] = [
     ("wasi:", "a part of WASI that reaches outside"),
 ];
 
+/// What the bus calls of a plugin, by the beginning of its name. Interpreters export more, for their own making.
+const CALLED: [(&str, &str); 2] = [
+    ("meshbus:filter/filter@", "its configuration and events"),
+    ("meshbus:filter/packed@", "events, packed"),
+];
+
 /// Show what a plugin wants and offers, and whether it loads
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -76,6 +82,10 @@ fn purpose(import: &Import) -> &'static str {
         .map_or("nothing a filter is given", |(_, purpose)| purpose)
 }
 
+fn called(export: &str) -> Option<&'static str> {
+    CALLED.iter().find(|(prefix, _)| export.starts_with(prefix)).map(|(_, purpose)| *purpose)
+}
+
 fn granted(import: &Import) -> &'static str {
     match import.granted {
         Granted::Own | Granted::Wasi => "granted",
@@ -96,20 +106,17 @@ fn as_text(found: &Inspection) -> String {
         ("size", format!("{} bytes", found.size)),
         ("digest", found.digest.clone()),
     ];
-    let mut rows: Vec<Vec<String>> =
+    let head: Vec<Vec<String>> =
         head.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
-    rows.extend(found.exports.iter().map(|name| vec!["exports".to_owned(), name.clone()]));
-    let mut text = Table::default().rows(&rows);
-    let imports: Vec<Vec<String>> = found
-        .imports
-        .iter()
-        .map(|import| {
-            let cells = ["imports", &import.name, granted(import), purpose(import)];
-            cells.map(str::to_owned).to_vec()
-        })
-        .collect();
-    text += &Table::default().rows(&imports);
-    text
+    let exports = found.exports.iter().map(|name| match called(name) {
+        Some(purpose) => ["exports", name, "called", purpose],
+        None => ["exports", name, "not called", "nothing of a filter"],
+    });
+    let imports =
+        found.imports.iter().map(|import| ["imports", &import.name, granted(import), purpose(import)]);
+    let rows: Vec<Vec<String>> =
+        exports.chain(imports).map(|cells| cells.map(str::to_owned).to_vec()).collect();
+    Table::default().rows(&head) + &Table::default().rows(&rows)
 }
 
 fn as_json(found: &Inspection) -> Value {

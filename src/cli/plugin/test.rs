@@ -158,7 +158,7 @@ fn ask(trial: &mut Trial, envelope: Envelope) -> Asked {
 fn word(answer: &Result<Verdict, String>) -> (&'static str, Option<String>) {
     match answer {
         Ok(Verdict::Pass) => ("pass", None),
-        Ok(Verdict::Drop) => ("drop", None),
+        Ok(Verdict::Drop(why)) => ("drop", why.as_ref().map(ToString::to_string)),
         Ok(Verdict::Reject(reason)) => ("dead-letter", Some(reason.to_string())),
         Ok(Verdict::Retry(after) | Verdict::Hold(after)) => ("retry", Some(format!("after {after:?}"))),
         Ok(Verdict::Change(_)) => ("change", None),

@@ -34,6 +34,8 @@ pub(super) struct Chain {
 struct Link {
     spec: FilterSpec,
     name: ByteString,
+    /// Whether it is only tried.
+    apart: bool,
     /// Shared by the chains that a reload made one of the other: they keep the filter and its state.
     running: Arc<Running>,
 }
@@ -92,8 +94,8 @@ pub(super) enum State {
 pub(super) enum Fate {
     /// To the sinks with this output.
     Sent(Option<ByteString>),
-    /// Filtered out; by the filter of that index.
-    Dropped(usize),
+    /// Filtered out by the filter of that index, which may say why.
+    Dropped(usize, Option<Reason>),
     /// To the dead letter, after so many attempts.
     Rejected(Reason, u32),
 }
@@ -156,9 +158,9 @@ impl Piece {
         Self { root: Arc::clone(&self.root), envelope, at, calls: 0, failures: 0, state: State::Waiting }
     }
 
-    fn dropped(self) -> Self {
+    fn dropped(self, why: Option<Reason>) -> Self {
         let at = self.at;
-        self.done(Fate::Dropped(at))
+        self.done(Fate::Dropped(at, why))
     }
 
     fn rejected(self, reason: Reason) -> Self {
@@ -179,9 +181,16 @@ impl Chain {
         let links = specs.iter().map(|spec| {
             let same = kept.iter().position(|link| link.spec.fingerprint == spec.fingerprint);
             let running = same.map(|at| Arc::clone(&kept.remove(at).running)).unwrap_or_default();
-            Link { spec: spec.clone(), name: spec.factory.name(), running }
+            Link { spec: spec.clone(), name: spec.factory.name(), apart: false, running }
         });
         Self { links: links.collect() }
+    }
+
+    /// A chain of `specs` that is only tried: nothing it does touches one that runs.
+    pub(super) fn apart(specs: &[FilterSpec]) -> Self {
+        let mut chain = Self::after(&Self::default(), specs);
+        chain.links.iter_mut().for_each(|link| link.apart = true);
+        chain
     }
 
     /// Whether it is the chain of `specs`.
@@ -307,6 +316,7 @@ impl Link {
         self.guarded(|running| {
             let filter = match running {
                 Some(filter) => filter,
+                none if self.apart => none.insert(self.spec.factory.build_apart()?),
                 none => none.insert(self.spec.factory.build()?),
             };
             Ok(filter.process(inputs))
@@ -332,8 +342,8 @@ impl Link {
     fn carry_out(&self, piece: Piece, verdict: Verdict, call: Call<'_>, after: &mut Vec<Piece>) {
         match verdict {
             Verdict::Pass => after.push(piece.passed(Arc::clone(&piece.envelope))),
-            Verdict::Drop => after.push(piece.dropped()),
-            Verdict::Emit(outputs) if outputs.is_empty() => after.push(piece.dropped()),
+            Verdict::Drop(why) => after.push(piece.dropped(why)),
+            Verdict::Emit(outputs) if outputs.is_empty() => after.push(piece.dropped(None)),
             Verdict::Reject(reason) => after.push(piece.rejected(self.says(&reason))),
             Verdict::Hold(pause) => after.push(piece.paused(pause, call.now)),
             Verdict::Retry(pause) => after.push(self.failed(piece, pause, call.now)),

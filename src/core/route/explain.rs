@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::chain::{Call, Chain, Entry, Fate, Piece, Root, State};
 use super::{RouteSpec, Sink};
-use crate::core::delivery::Guarantee;
+use crate::core::delivery::{Guarantee, Reason};
 use crate::core::envelope::{Envelope, Seq};
 use crate::core::selector::PredicateError;
 use crate::core::view::View;
@@ -101,7 +101,7 @@ impl RouteSpec {
 
     /// Takes an envelope through fresh filters; a pause is over at once.
     fn explain_filters(&self, envelope: &Envelope) -> (Vec<FilterExplanation>, Vec<Piece>) {
-        let chain = Arc::new(Chain::after(&Chain::default(), &self.filters));
+        let chain = Arc::new(Chain::apart(&self.filters));
         let mut now = Instant::now();
         let entry = Entry { task: 0, seq: Seq(0), since: now, max_attempts: self.retry.max_attempts };
         let root = Root::new(entry, 0, Arc::clone(&chain));
@@ -191,12 +191,19 @@ fn what_it_did(at: usize, before: &[Piece], after: &[Piece]) -> String {
     if let Some(reason) = rejected {
         return format!("rejects it: {reason}");
     }
-    let dropped = |piece: &&Piece| matches!(piece.state, State::Done(Fate::Dropped(by)) if by == at);
-    let went_on = came + after.len() - before.len() - after.iter().filter(dropped).count();
+    let why = |piece: &Piece| match &piece.state {
+        State::Done(Fate::Dropped(by, why)) if *by == at => Some(why.clone()),
+        _ => None,
+    };
+    let dropped: Vec<Option<Reason>> = after.iter().filter_map(why).collect();
+    let went_on = came + after.len() - before.len() - dropped.len();
     let same = |piece: &Piece| before.iter().any(|before| Arc::ptr_eq(&before.envelope, &piece.envelope));
     match went_on {
         0 if after.iter().any(|piece| piece.due().is_some()) => "still holds it".to_owned(),
-        0 => "drops it".to_owned(),
+        0 => match dropped.into_iter().flatten().next() {
+            Some(why) => format!("drops it: {why}"),
+            None => "drops it".to_owned(),
+        },
         n if n > came => {
             format!("makes {n} of {}", if came == 1 { "it".to_owned() } else { came.to_string() })
         }

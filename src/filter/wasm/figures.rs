@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::core::stats::{Counter, Gauge};
+use crate::core::stats::Counter;
 use crate::runtime::metrics::{PluginFigures, PluginSeries, SeriesKind};
 
 /// Most series of a plugin: a name with its labels is one.
@@ -54,8 +54,6 @@ pub(super) struct Figures {
     pub(super) refused: Counter,
     /// Events the guest dropped.
     pub(super) dropped: Counter,
-    /// Breakers that are open now.
-    pub(super) open: Gauge,
     /// Versions taken up while running.
     pub(super) swaps: Counter,
     /// What the plugin handed to `metrics` and was not kept: too many series, or a name that is none.
@@ -91,8 +89,8 @@ impl Figures {
         *sum = if kind == Kind::Gauge { value } else { *sum + value };
     }
 
-    /// All of it, as telemetry takes it.
-    pub(super) fn read(&self, plugin: Arc<str>) -> PluginFigures {
+    /// All of it, as telemetry takes it, with whether the plugin is off.
+    pub(super) fn read(&self, plugin: Arc<str>, off: bool) -> PluginFigures {
         let counts = [
             ("call", &self.calls),
             ("event", &self.events),
@@ -118,7 +116,7 @@ impl Figures {
         PluginFigures {
             plugin,
             counts: counts.into_iter().map(|(what, count)| (what, count.get())).collect(),
-            off: self.open.get(),
+            off,
             series: series.collect(),
         }
     }

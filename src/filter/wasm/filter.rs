@@ -1,13 +1,12 @@
 //! The filter of a route: calls its instance with batches, and sees to what comes of a fault.
 //!
 //! A call that fails says nothing about which event did it. So the instance is made anew and the batch asked again one
-//! by one; what fails alone is rejected. Too many faults open the [`breaker`](super::breaker).
+//! by one; what fails alone is rejected. Too many faults open the plugin's [`breaker`](super::breaker).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::breaker::{Breaker, Gate};
@@ -28,7 +27,12 @@ pub(super) struct Step {
     /// Versions there had been when the last was looked at: one that would not begin is not tried again.
     versions: u64,
     instance: Option<Instance>,
-    breaker: Breaker,
+    /// Its own breaker instead of the plugin's, where its faults are to harm nobody else.
+    own: Option<Breaker>,
+    /// Whether the breaker let it try what is asked now.
+    in_trial: bool,
+    /// Faults so far.
+    faults: u64,
     /// Most events of a call: fewer where a batch was too much for the deadline, though its events were not.
     batch: usize,
     /// The frames of the last packed call, kept for their room.
@@ -50,10 +54,30 @@ impl Step {
             loaded,
             versions,
             instance: Some(instance),
-            breaker: Breaker::default(),
+            own: None,
+            in_trial: false,
+            faults: 0,
             batch: BATCH_MAX,
             frames: Vec::new(),
         })
+    }
+
+    /// As [`new`](Self::new), for trying the plugin out: its faults turn off no other step.
+    ///
+    /// # Errors
+    /// As of `new`.
+    pub(super) fn apart(plugin: Arc<Plugin>, settings: Arc<Checked>) -> Result<Self, String> {
+        Ok(Self { own: Some(Breaker::default()), ..Self::new(plugin, settings)? })
+    }
+
+    fn breaker(&self) -> &Breaker {
+        self.own.as_ref().unwrap_or(&self.loaded.breaker)
+    }
+
+    fn gate(&mut self) -> Gate {
+        let gate = self.breaker().gate();
+        self.in_trial = gate == Gate::Trial;
+        gate
     }
 
     /// Bytes of memory of the instance, while there is one.
@@ -77,10 +101,7 @@ impl Step {
                 self.loaded = Arc::clone(newer);
                 self.instance = Some(instance);
                 self.batch = BATCH_MAX;
-                if self.breaker.is_open() {
-                    self.plugin.figures.open.lower();
-                }
-                self.breaker.reset();
+                self.own = self.own.take().map(|_| Breaker::default());
             }
             Err(fault) => {
                 warn!(plugin = &*self.plugin.name, %fault, "new version not taken up here: the old one stays");
@@ -109,11 +130,11 @@ impl Step {
             }
             Err(fault) => {
                 debug!(plugin = &*self.plugin.name, %fault, events = inputs.len(), "batch failed: one by one");
-                let before = self.plugin.figures.faults.get();
+                let before = self.faults;
                 for input in inputs {
                     self.answer_one(input, verdicts);
                 }
-                let alone = self.plugin.figures.faults.get() == before;
+                let alone = self.faults == before;
                 if alone && matches!(fault, Fault::Deadline(_)) {
                     self.batch = (inputs.len() / 2).max(1);
                     info!(
@@ -131,7 +152,7 @@ impl Step {
 
     /// As [`answer`](Self::answer) for a single event, if the breaker lets it.
     fn answer_one(&mut self, input: &Input<'_>, verdicts: &mut Vec<Verdict>) {
-        match self.breaker.gate(Instant::now()) {
+        match self.gate() {
             Gate::Open(pause) => verdicts.push(self.refuse(pause)),
             Gate::Closed | Gate::Trial => match self.call(std::slice::from_ref(input)) {
                 Ok(answers) => self.take_in(std::slice::from_ref(input), answers, verdicts),
@@ -163,7 +184,8 @@ impl Step {
 
     fn take_in(&mut self, inputs: &[Input<'_>], answers: Answers, verdicts: &mut Vec<Verdict>) {
         let Answers { verdicts: mut taken, wrong } = answers;
-        let dropped = taken.iter().filter(|verdict| matches!(verdict, Verdict::Drop)).count() - wrong.len();
+        let dropped =
+            taken.iter().filter(|verdict| matches!(verdict, Verdict::Drop(_))).count() - wrong.len();
         if dropped > 0 {
             self.plugin.figures.dropped.add(dropped as u64);
         }
@@ -180,8 +202,7 @@ impl Step {
         } else {
             verdicts.append(&mut taken);
         }
-        if sound && self.breaker.is_open() && self.breaker.answered(Instant::now()) {
-            self.plugin.figures.open.lower();
+        if sound && self.in_trial && self.breaker().answered() {
             info!(plugin = &*self.plugin.name, "plugin works again: its breaker is closed");
         }
     }
@@ -189,16 +210,12 @@ impl Step {
     /// Counts a fault and lets go of the instance.
     fn failed(&mut self, fault: &Fault, input: &Input<'_>) {
         self.instance = None;
-        let (plugin, figures) = (&*self.plugin.name, &self.plugin.figures);
-        figures.faults.add(1);
+        self.faults += 1;
+        let plugin = &*self.plugin.name;
+        self.plugin.figures.faults.add(1);
         debug!(plugin, route = input.route, id = &*input.envelope.id, %fault, "plugin failed");
-        let was_open = self.breaker.is_open();
-        if let Some(pause) = self.breaker.failed(Instant::now()) {
-            if !was_open {
-                figures.open.raise();
-            }
-            let (route, on_fault) = (input.route, self.settings.on_fault);
-            warn!(plugin, route, %fault, seconds = pause.as_secs(), ?on_fault, "plugin failed too often: off");
+        if let Some(pause) = self.breaker().failed(self.in_trial) {
+            warn!(plugin, route = input.route, %fault, seconds = pause.as_secs(), "plugin failed too often: off");
         }
     }
 
@@ -251,10 +268,7 @@ impl Filter for Step {
         let mut verdicts = Vec::new();
         let mut rest = batch;
         while !rest.is_empty() {
-            // A breaker that is closed needs no clock; one that is not has time.
-            let gate =
-                if self.breaker.is_open() { self.breaker.gate(Instant::now()) } else { Gate::Closed };
-            let count = match gate {
+            let count = match self.gate() {
                 Gate::Closed => self.share(rest),
                 Gate::Trial => 1,
                 Gate::Open(pause) => {
@@ -268,13 +282,5 @@ impl Filter for Step {
             rest = later;
         }
         verdicts
-    }
-}
-
-impl Drop for Step {
-    fn drop(&mut self) {
-        if self.breaker.is_open() {
-            self.plugin.figures.open.lower();
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! (`plugin`, `cache`), and each step of a route has one instance (`instance`) that lives until it fails. A guest
 //! can do nothing but compute: it is given events, and may log, count and read the clock (`host`, `wasi`). What it
 //! may use is bounded (`limits`, `engine`). What a fault costs is one event, a new instance, and after many the
-//! plugin's turn (`filter`, `breaker`).
+//! plugin's turn in all routes (`filter`, `breaker`).
 
 mod bindings;
 mod breaker;
@@ -90,11 +90,24 @@ impl FilterFactory for Factory {
     }
 
     fn build(&self) -> Result<Box<dyn Filter>, Reason> {
+        self.step(filter::Step::new)
+    }
+
+    fn build_apart(&self) -> Result<Box<dyn Filter>, Reason> {
+        self.step(filter::Step::apart)
+    }
+}
+
+impl Factory {
+    fn step(
+        &self,
+        begin: fn(Arc<plugin::Plugin>, Arc<settings::Checked>) -> Result<filter::Step, String>,
+    ) -> Result<Box<dyn Filter>, Reason> {
         if self.plugin.current().is_none() {
             self.prepare()?;
         }
-        let step = filter::Step::new(Arc::clone(&self.plugin), Arc::clone(&self.settings));
         let named = |reason| Reason::from(format!("plugin {} {reason}", self.plugin.name));
-        Ok(Box::new(step.map_err(named)?))
+        let step = begin(Arc::clone(&self.plugin), Arc::clone(&self.settings)).map_err(named)?;
+        Ok(Box::new(step))
     }
 }

@@ -52,7 +52,7 @@ impl Answers {
     pub(super) fn push(&mut self, answer: Result<Verdict, String>) {
         let verdict = answer.unwrap_or_else(|wrong| {
             self.wrong.push((self.verdicts.len(), wrong));
-            Verdict::Drop
+            Verdict::Drop(None)
         });
         self.verdicts.push(verdict);
     }
@@ -84,12 +84,17 @@ pub(super) fn emit(input: &Envelope, changes: Vec<Change>) -> Result<Verdict, St
     if only && let Some(same) = outputs.pop_if(|output| same_occurrence(output, input)) {
         return Ok(Verdict::Change(Box::new(same.envelope)));
     }
-    Ok(if outputs.is_empty() { Verdict::Drop } else { Verdict::Emit(outputs) })
+    Ok(if outputs.is_empty() { Verdict::Drop(None) } else { Verdict::Emit(outputs) })
 }
 
 /// A reason of a guest, cut to what a log line bears.
 pub(super) fn reason(text: &str) -> ByteString {
     cut(text, REASON_MAX).into_owned().into()
+}
+
+/// The word on why that goes with a drop; none where it is empty.
+pub(super) fn word(text: &str) -> Option<ByteString> {
+    (!text.is_empty()).then(|| reason(text))
 }
 
 /// `text` cut to `max` bytes, at a character.

@@ -16,6 +16,7 @@ use tracing::info;
 use wasmtime::component::{Component, InstancePre};
 
 use super::bindings::exports::meshbus::filter::{filter, packed};
+use super::breaker::Breaker;
 use super::cache::{self, Cache};
 use super::engine::{Host, host};
 use super::figures::Figures;
@@ -54,6 +55,8 @@ pub(super) struct Loaded {
     pub(super) pre: InstancePre<State>,
     pub(super) filter: filter::GuestIndices,
     pub(super) packed: Option<packed::GuestIndices>,
+    /// Shared by all routes: a plugin found bad in one is off in all.
+    pub(super) breaker: Breaker,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -91,10 +94,20 @@ pub(super) fn shared(path: &Path, digest: Option<&str>) -> Arc<Plugin> {
     plugin
 }
 
+/// The version with this digest that routes with or without another `digest:` have of the file.
+fn in_use(path: &Path, digest: [u8; 32]) -> Option<Arc<Loaded>> {
+    let plugins = PLUGINS.lock();
+    let same = plugins.values().filter_map(Weak::upgrade).filter(|plugin| plugin.path == path);
+    same.filter_map(|plugin| plugin.current.load_full()).find(|loaded| loaded.digest == digest)
+}
+
 /// Figures of all plugins in use, by the name of their file.
 pub(super) fn figures() -> Vec<PluginFigures> {
     let plugins: Vec<_> = PLUGINS.lock().values().filter_map(Weak::upgrade).collect();
-    let read = |plugin: Arc<Plugin>| plugin.figures.read(Arc::clone(&plugin.name));
+    let read = |plugin: Arc<Plugin>| {
+        let off = plugin.current().as_ref().is_some_and(|loaded| loaded.breaker.is_open());
+        plugin.figures.read(Arc::clone(&plugin.name), off)
+    };
     let mut all: Vec<PluginFigures> = plugins.into_iter().map(read).collect();
     all.sort_unstable_by(|a, b| a.plugin.cmp(&b.plugin));
     // One file under two digests, or two files of one name: their figures would be one series twice.
@@ -140,7 +153,7 @@ impl Plugin {
         }
         let old = self.current.load_full();
         let wrong = |reason: String| format!("{}: {reason}", self.path.display());
-        let same = old.clone().filter(|old| old.digest == digest);
+        let same = old.clone().filter(|old| old.digest == digest).or_else(|| in_use(&self.path, digest));
         let fresh = match same {
             Some(same) => same,
             None => Arc::new(load(&bytes, digest, settings).map_err(wrong)?),
@@ -197,7 +210,7 @@ pub(super) fn load(bytes: &[u8], digest: [u8; 32], settings: &Checked) -> Result
     let filter = filter::GuestIndices::new(&pre).map_err(unfit)?;
     let packed = exports(host, &component).iter().any(|name| name.starts_with("meshbus:filter/packed@"));
     let packed = packed.then(|| packed::GuestIndices::new(&pre)).transpose().map_err(unfit)?;
-    Ok(Loaded { digest, pre, filter, packed })
+    Ok(Loaded { digest, pre, filter, packed, breaker: Breaker::default() })
 }
 
 pub(super) fn compile(

@@ -4,7 +4,7 @@
 use super::bindings::meshbus::filter::types::{
     AttrValueParam, AttrValueResult, Attributes, Body, Event, Timestamp as Instant, Verdict as Answer,
 };
-use super::patch::{Change, Data, emit, reason};
+use super::patch::{Change, Data, emit, reason, word};
 use super::settings::{Body as Shows, Shown, TOPIC};
 use crate::core::envelope::{Envelope, Value};
 use crate::core::filter::{Input, Verdict};
@@ -45,7 +45,7 @@ pub(super) fn with_events<R>(
 pub(super) fn verdict(input: &Envelope, answer: Answer) -> Result<Verdict, String> {
     match answer {
         Answer::Pass => Ok(Verdict::Pass),
-        Answer::Drop(_) => Ok(Verdict::Drop),
+        Answer::Drop(why) => Ok(Verdict::Drop(why.as_deref().and_then(word))),
         Answer::Retry(millis) => Ok(Verdict::Retry(std::time::Duration::from_millis(millis.into()))),
         Answer::DeadLetter(why) => Ok(Verdict::Reject(reason(&why))),
         Answer::Emit(outputs) => {

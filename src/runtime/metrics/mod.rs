@@ -339,7 +339,7 @@ mod tests {
             let figures = PluginFigures {
                 plugin: "redact.wasm".into(),
                 counts: vec![("fault", 4)],
-                off: 1,
+                off: true,
                 series: series.into(),
             };
             vec![figures]

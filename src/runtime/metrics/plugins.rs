@@ -17,8 +17,8 @@ pub struct PluginFigures {
     pub plugin: Arc<str>,
     /// What is counted of it: the word for it, and how many.
     pub counts: Vec<(&'static str, u64)>,
-    /// Routes in which it is off now for having failed too often.
-    pub off: u64,
+    /// Whether it is off now, in all routes, for having failed too often.
+    pub off: bool,
     /// What it counts itself.
     pub series: Vec<PluginSeries>,
 }
@@ -50,12 +50,12 @@ pub struct PluginSeries {
 }
 
 impl PluginFigures {
-    /// Adds those of another plugin of the same name; of levels the last one stays.
+    /// Adds those of another plugin of the same name, of which each may be off; of levels the last one stays.
     pub fn add(&mut self, other: &Self) {
         for ((_, count), (_, more)) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
-        self.off += other.off;
+        self.off |= other.off;
         for more in &other.series {
             let same = |one: &&mut PluginSeries| {
                 (one.kind, &one.name, &one.labels) == (more.kind, &more.name, &more.labels)
@@ -83,10 +83,10 @@ pub(super) fn encode(out: &mut DescriptorEncoder, plugins: &[PluginFigures]) -> 
             counter(&mut counts, &[("plugin", &*escape(&figures.plugin)), ("result", what)], *count)?;
         }
     }
-    let help = "Routes in which the plugin is off for having failed too often.";
+    let help = "1 while the plugin is off, in all routes, for having failed too often.";
     let mut off = out.encode_descriptor("meshbus_plugin_off", help, None, MetricType::Gauge)?;
     for figures in plugins {
-        gauge(&mut off, &[("plugin", &*escape(&figures.plugin))], figures.off)?;
+        gauge(&mut off, &[("plugin", &*escape(&figures.plugin))], u64::from(figures.off))?;
     }
     encode_series(out, plugins, SeriesKind::Counter)?;
     encode_series(out, plugins, SeriesKind::Gauge)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use meshbus::core::delivery::{Assurance, Deliveries, Guarantee, Mailbox, Reason, Target};
+use meshbus::core::drops::Seen;
 use meshbus::core::filter::{Filter, FilterFactory, FilterSpec, Input, Output, Verdict};
 use meshbus::core::route::{Retry, RouteSpec, Router, Sink, To, WhenFull};
 use meshbus::core::selector::{Selector, TopicFilter};
@@ -140,7 +141,7 @@ async fn the_receipt_tells_what_the_filters_said() {
     let world = World::new();
     let mailbox = Arc::new(Mailbox::default());
     let decide = filter("decide", |input| match &*input.envelope.id {
-        "2" => Verdict::Drop,
+        "2" => Verdict::Drop(None),
         "3" => Verdict::Reject("not today".into()),
         "4" => Verdict::Retry(Duration::from_millis(1)),
         "5" if input.attempt == 1 => Verdict::Retry(Duration::from_millis(1)),
@@ -191,6 +192,45 @@ async fn the_receipt_tells_what_the_filters_said() {
     assert_eq!(buried["4"], ("r".to_owned(), "3".to_owned()));
     let stats = world.stats("r");
     assert_eq!((stats.by_filter.get(), stats.dead.get(), stats.retried.get()), (2, 2, 3));
+}
+
+#[tokio::test]
+async fn who_watches_is_told_what_was_dropped_why_and_how_much_was_missed() {
+    let world = World::new();
+    let mailbox = Arc::new(Mailbox::default());
+    let decide = filter("decide", |input| match &*input.envelope.id {
+        "0" => Verdict::Pass,
+        "1" => Verdict::Emit(Vec::new()),
+        _ => Verdict::Drop(Some("too old".into())),
+    });
+    let (_taken, _sink) = sink(&mailbox);
+    world.start(route("r", "a/#", vec![decide], vec![to("s", &mailbox, None)]));
+    let publish = async |ids: std::ops::Range<usize>| {
+        let events = ids.map(|id| event("a/b", id)).collect();
+        fates(&world.bus.publish(events).await).await
+    };
+    publish(0..3).await;
+    let stats = world.stats("r");
+    let mut watcher = stats.drops.watch(3);
+    publish(0..7).await;
+    let mut told = Vec::new();
+    while let Ok(Seen::Dropped(dropped)) = watcher.try_recv() {
+        told.push((dropped.record.envelope.id.to_string(), dropped.filter, dropped.why));
+    }
+    let decide = ByteString::from("decide");
+    let why = || Some(Reason::from("too old"));
+    assert_eq!(
+        told,
+        [("1", None), ("2", why()), ("3", why())].map(|(id, why)| (id.to_owned(), decide.clone(), why))
+    );
+    publish(7..8).await;
+    assert!(matches!(watcher.try_recv(), Ok(Seen::Lost(3))), "of seven the fourth to the sixth dropped");
+    assert!(
+        matches!(watcher.try_recv(), Ok(Seen::Dropped(dropped)) if *dropped.record.envelope.id == *"7")
+    );
+    drop(watcher);
+    publish(8..9).await;
+    assert_eq!(format!("{:?}", stats.drops), "Drops { watchers: 0, .. }");
 }
 
 #[tokio::test]
@@ -370,7 +410,7 @@ proptest! {
             let script: Vec<u8> = verdicts.iter().map(|(verdict, _)| *verdict).collect();
             let first = filter("first", move |input| {
                 match script[input.envelope.id.parse::<usize>().expect("a number")] {
-                    0 => Verdict::Drop,
+                    0 => Verdict::Drop(None),
                     1 => Verdict::Reject("no".into()),
                     2 if input.attempt < 3 => Verdict::Retry(Duration::from_millis(1)),
                     3 if input.attempt < 5 => Verdict::Hold(Duration::from_millis(1)),

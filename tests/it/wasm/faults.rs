@@ -1,5 +1,9 @@
 //! What a plugin's faults cost: the event, then its turn; nothing else.
 
+use data_encoding::HEXLOWER;
+use meshbus::filter::wasm;
+use sha2::{Digest, Sha256};
+
 use super::*;
 use crate::guests;
 
@@ -68,7 +72,7 @@ fn an_open_breaker_tries_again_and_closes_when_that_goes_well() {
     // Fails on the first ten events and never again, which only the host can know: by the id's length.
     let short = "(if (i32.lt_u (i32.load (i32.add (local.get $in) (i32.const 4))) (i32.const 3)) (then unreachable))";
     let rig = Rig::new(&guests::guest(short), "");
-    let mut filter = rig.filter();
+    let (mut filter, mut other) = (rig.filter(), rig.filter());
     let bad: Vec<Envelope> = (0..FAULTS).map(event).collect();
     ask(&mut *filter, &bad);
     let good = [event(1000)];
@@ -79,7 +83,48 @@ fn an_open_breaker_tries_again_and_closes_when_that_goes_well() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let many: Vec<Envelope> = (1000..1100).map(event).collect();
+    assert!(ask(&mut *other, &many).iter().all(|verdict| matches!(verdict, Verdict::Pass)));
     assert!(ask(&mut *filter, &many).iter().all(|verdict| matches!(verdict, Verdict::Pass)));
+}
+
+/// Whether the plugin `name` is shown as off.
+fn is_off(name: &str) -> bool {
+    wasm::figures().into_iter().find(|figures| &*figures.plugin == name).expect("a plugin in use").off
+}
+
+#[test]
+fn a_plugin_found_bad_in_one_route_is_off_in_all_and_no_other_plugin_is() {
+    let bad = guests::guest(guests::TRAP);
+    let rig = Rig::named("shared.wasm", &bad, "");
+    let digest = format!("digest: 'sha256:{}'\n", HEXLOWER.encode(&Sha256::digest(&bad)));
+    // The same file with other settings, and its digest written down.
+    let again = [String::from("deadline: 20ms\n"), digest].map(|settings| {
+        let factory = factory_of("shared.wasm", rig.home.path(), &settings);
+        factory.prepare().unwrap();
+        (factory.build().unwrap(), factory)
+    });
+    // The same bytes in another file are another plugin.
+    let twin = Rig::named("twin.wasm", &bad, "");
+    let mut twin_filter = twin.filter();
+    let events: Vec<Envelope> = (0..FAULTS).map(event).collect();
+    assert!(!is_off("shared.wasm"));
+    ask(&mut *rig.filter(), &events);
+    assert!(is_off("shared.wasm") && !is_off("twin.wasm"));
+    for (mut filter, factory) in again {
+        assert!(reason(&ask(&mut *filter, &events)[0]).contains("is off"), "{factory:?}");
+    }
+    assert!(reason(&ask(&mut *twin_filter, &events)[0]).contains("trapped"));
+}
+
+#[test]
+fn what_is_only_tried_turns_off_nothing() {
+    let rig = Rig::named("tried.wasm", &guests::guest(guests::TRAP), "");
+    let mut filter = rig.filter();
+    let events: Vec<Envelope> = (0..2 * FAULTS).map(event).collect();
+    let verdicts = ask(&mut *rig.factory.build_apart().unwrap(), &events);
+    assert!(reason(verdicts.last().unwrap()).contains("is off"), "it has a breaker of its own");
+    assert!(!is_off("tried.wasm"));
+    assert!(reason(&ask(&mut *filter, &events)[0]).contains("trapped"));
 }
 
 #[test]

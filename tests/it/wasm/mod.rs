@@ -1,12 +1,14 @@
 //! Wasm filters: what a plugin may be, what it may do, and what its faults cost.
 
 mod answers;
+mod bindings;
 mod faults;
 mod garbage;
 mod imports;
 mod isolation;
 mod loading;
 mod stock;
+mod stored;
 mod swap;
 
 use std::path::{Path, PathBuf};

@@ -17,7 +17,7 @@ const DROP: &str = "(i32.store (local.get $out) (i32.const 1))";
 fn is_passed(filter: &mut dyn Filter) -> bool {
     match &ask(filter, &[event(1)])[..] {
         [Verdict::Pass] => true,
-        [Verdict::Drop] => false,
+        [Verdict::Drop(_)] => false,
         other => panic!("{other:?}"),
     }
 }
@@ -47,13 +47,13 @@ fn a_bad_version_keeps_the_old() {
 }
 
 #[test]
-fn a_new_version_opens_a_breaker_anew() {
+fn a_new_version_is_tried_at_once_in_all_routes_however_bad_the_old_was() {
     let rig = Rig::new(&guests::guest(guests::TRAP), "");
-    let mut filter = rig.filter();
+    let (mut filter, mut other) = (rig.filter(), rig.filter());
     ask(&mut *filter, &(0..100).map(event).collect::<Vec<_>>());
     std::fs::write(rig.path(), guests::guest(guests::PASS)).unwrap();
     factory(rig.home.path(), "").prepare().unwrap();
-    assert!(is_passed(&mut *filter));
+    assert!(is_passed(&mut *filter) && is_passed(&mut *other));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn no_event_is_lost_while_versions_change_under_load() {
         while !swapping.is_finished() {
             let verdicts = ask(&mut *filter, &events);
             let passed = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pass)).count();
-            let dropped = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Drop)).count();
+            let dropped = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Drop(_))).count();
             assert!((passed, dropped) == (64, 0) || (passed, dropped) == (63, 1), "{passed} {dropped}");
         }
     });

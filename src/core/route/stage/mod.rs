@@ -74,6 +74,8 @@ pub(super) enum Step {
     Send(usize, Arc<Envelope>, Option<ByteString>),
     /// Send it to the dead letter, after so many attempts.
     Bury(usize, Arc<Envelope>, Reason, u32),
+    /// The filter of this name dropped it, with a word on why.
+    Drop(usize, ByteString, Option<Reason>),
     /// All that was made of this task has come out.
     End(usize),
 }
@@ -204,7 +206,10 @@ impl Stage {
                 State::Done(Fate::Rejected(reason, attempts)) => {
                     steps.push(Step::Bury(task, done.envelope, reason, attempts));
                 }
-                _ => {}
+                State::Done(Fate::Dropped(by, why)) => {
+                    steps.push(Step::Drop(task, done.root.chain.name(by), why));
+                }
+                State::Waiting | State::Paused(_) => {}
             }
             if !lane.pieces.front().is_some_and(|next| Arc::ptr_eq(&next.root, &done.root)) {
                 steps.push(Step::End(task));

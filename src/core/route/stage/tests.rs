@@ -133,7 +133,7 @@ fn reason(steps: &[Step]) -> String {
 #[test]
 fn filters_run_in_order_each_on_what_the_one_before_let_through() {
     let first = scripted("first", |input| match &*input.envelope.id {
-        "2" => Verdict::Drop,
+        "2" => Verdict::Drop(None),
         _ => Verdict::Pass,
     });
     let second = scripted("second", |_| Verdict::Pass);
@@ -298,7 +298,7 @@ fn what_no_sink_could_rely_on_is_rejected() {
     let other_id = |_: &Envelope| Verdict::Change(Box::new(envelope("a", "2")));
     assert!(reason(&outcome_of(other_id)).contains("changed `source` or `id`"));
     let none = outcome_of(|_| Verdict::Emit(Vec::new()));
-    assert_eq!(none, [Step::End(0)], "no output is a drop");
+    assert_eq!(none, [Step::Drop(0, "f".into(), None), Step::End(0)], "no output is a drop");
     let most = outcome_of(|_| Verdict::Emit(outputs(OUTPUTS_MAX, |_, _| ())));
     assert_eq!(most.len(), OUTPUTS_MAX + 1, "the bound itself is allowed");
 }
@@ -353,7 +353,7 @@ proptest! {
     ) {
         let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
         let decide = move |input: &Input<'_>| match random.lock().u8(0..12) {
-            0 => Verdict::Drop,
+            0 => Verdict::Drop(None),
             1 => Verdict::Reject("no".into()),
             2 => Verdict::Retry(Duration::from_millis(3)),
             3 => Verdict::Hold(Duration::from_millis(2)),
@@ -378,7 +378,7 @@ proptest! {
         let (mut ended, mut last) = (HashSet::new(), HashMap::new());
         for step in &rig.steps {
             let task = match step {
-                Step::Send(task, ..) | Step::Bury(task, ..) => *task,
+                Step::Send(task, ..) | Step::Bury(task, ..) | Step::Drop(task, ..) => *task,
                 Step::End(task) => {
                     prop_assert!(ended.insert(*task), "task {} ended twice", task);
                     continue;

@@ -7,6 +7,8 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{TAKEN_ON, Worker};
+use crate::core::delivery::Reason;
+use crate::core::drops::Dropped;
 use crate::core::envelope::Envelope;
 use crate::core::filter::BATCH_MAX;
 use crate::core::route::chain::{Entry, Piece};
@@ -53,6 +55,7 @@ impl Worker {
                 Step::Bury(task, envelope, reason, attempts) => {
                     self.bury(task, &envelope, reason, attempts);
                 }
+                Step::Drop(task, filter, why) => self.tell_dropped(task, filter, why),
                 Step::End(task) => self.end(task),
             }
         }
@@ -141,6 +144,16 @@ impl Worker {
             self.add_job(task, Some(index), Arc::clone(envelope), &to.sink, None, 0);
         }
         looped
+    }
+
+    /// Tells those who watch the route what a filter dropped of a task.
+    fn tell_dropped(&self, task: usize, filter: ByteString, why: Option<Reason>) {
+        if let Some(task) = self.tasks.get(task)
+            && let Some(Some(route)) = self.routes.get(task.seat)
+        {
+            let dropped = || Dropped { record: Arc::clone(&task.record), filter, why };
+            route.shared.stats.drops.tell(dropped);
+        }
     }
 
     /// Lets go of a task that has left the stage; closes it where nothing of it was sent, or all is answered.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::patch::{Answers, Change, Data, emit, reason};
+use super::patch::{Answers, Change, Data, emit, reason, word};
 use super::settings::{Body, Shown, TOPIC};
 use super::typed::{instant, timestamp};
 use crate::core::envelope::{Envelope, Value};
@@ -171,8 +171,8 @@ fn str32(bytes: &[u8], out: &mut Vec<u8>) {
 fn verdict(input: &Envelope, tag: u8, answer: &mut Answer) -> Result<Result<Verdict, String>, String> {
     Ok(match tag {
         1 => {
-            answer.text32()?;
-            Ok(Verdict::Drop)
+            let why = answer.text32()?;
+            Ok(Verdict::Drop(word(&why)))
         }
         2 => {
             let count = answer.number().map(u16::from_le_bytes)?;

@@ -62,8 +62,9 @@ fn what_is_not_shown_is_not_written() {
 #[test]
 fn each_verdict_is_read_as_documented() {
     assert!(matches!(decoded(b"\x01\0"), Ok(Verdict::Pass)));
-    assert!(matches!(decoded(b"\x01\x01\x03\0\0\0why"), Ok(Verdict::Drop)));
-    assert!(matches!(decoded(b"\x01\x02\0\0"), Ok(Verdict::Drop)));
+    assert!(matches!(decoded(b"\x01\x01\x03\0\0\0why"), Ok(Verdict::Drop(Some(why))) if *why == *"why"));
+    assert!(matches!(decoded(b"\x01\x01\0\0\0\0"), Ok(Verdict::Drop(None))));
+    assert!(matches!(decoded(b"\x01\x02\0\0"), Ok(Verdict::Drop(None))));
     assert!(matches!(decoded(b"\x01\x03\xe8\x03\0\0"), Ok(Verdict::Retry(pause)) if pause.as_secs() == 1));
     assert!(matches!(decoded(b"\x01\x04\x03\0\0\0why"), Ok(Verdict::Reject(why)) if *why == *"why"));
     let changed = decoded(b"\x01\x02\x01\0\x03\0\x03int\0\x04type\x01\x02\x01\0\0\0u\x01x\x01\x06\0\0\0\0\0\0\0\0\0\0\0\0\x02\x01\0\0\0d\0");
