@@ -5,39 +5,58 @@
 //!
 //! [server-side apply]: https://kubernetes.io/docs/reference/using-api/server-side-apply/
 
-use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use self::set::shown;
-pub use self::set::{DEPTH_MAX, Element, FieldSet};
+use self::check::{Strictness, check};
+use self::compare::{Comparison, same};
+pub use self::element::{Element, Scalar};
+use self::entries::{Entries, Managed, Who, without_managers};
+use self::merge::{drop_emptied, merge, remove};
+pub use self::set::{DEPTH_MAX, FieldSet, shown};
 pub use self::typing::Typing;
-use self::typing::{Comparison, field_set, merge, prune};
+use self::typing::{field_set, reconciled, with_named};
 
+mod check;
+mod compare;
+mod element;
+mod entries;
+mod last_applied;
+mod merge;
+#[cfg(test)]
+mod recorded;
 mod set;
 #[cfg(test)]
 mod tests;
 mod typing;
 
-/// Most managers that have updated; the oldest beyond are put together.
-const UPDATERS_MAX: usize = 10;
-/// What the oldest are called then.
-const ANCIENT: &str = "ancient-changes";
-/// Metadata that is the server's, and so nobody's.
-const UNMANAGED: [&str; 12] = [
-    "name",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
-    "clusterName",
-    "managedFields",
-    "continue",
-];
+/// Most bytes of a manager's name.
+pub const MANAGER_MAX: usize = 128;
+
+/// Who has what was there before anybody applied, where nobody was told.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// What is the server's, and so nobody's.
+static UNMANAGED: LazyLock<FieldSet> = LazyLock::new(|| {
+    let paths: [&[&str]; 14] = [
+        &["apiVersion"],
+        &["kind"],
+        &["metadata"],
+        &["metadata", "name"],
+        &["metadata", "namespace"],
+        &["metadata", "uid"],
+        &["metadata", "resourceVersion"],
+        &["metadata", "generation"],
+        &["metadata", "creationTimestamp"],
+        &["metadata", "deletionTimestamp"],
+        &["metadata", "deletionGracePeriodSeconds"],
+        &["metadata", "selfLink"],
+        &["metadata", "clusterName"],
+        &["metadata", "managedFields"],
+    ];
+    paths.into_iter().collect()
+});
 
 /// A write, as far as it concerns who manages what.
 #[derive(Clone, Copy, Debug)]
@@ -66,52 +85,47 @@ pub struct Conflict {
 /// Why an apply is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApplyError {
-    /// Others have these fields.
+    /// Others have these fields: 409.
     Conflicts(Vec<Conflict>),
-    /// What is applied cannot be read.
+    /// The request is none that can be applied: 400.
     Invalid(String),
+    /// What is applied is not of the object's type: 500 without a reason, as the API server answers.
+    Untyped(String),
 }
-
-/// One entry of `managedFields`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Managed {
-    fields: FieldSet,
-    time: Option<String>,
-}
-
-/// Who an entry is about. In the order in which entries stand.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Who {
-    /// Applies come before updates.
-    updates: bool,
-    manager: String,
-    api_version: String,
-    subresource: String,
-}
-
-type Entries = BTreeMap<Who, Managed>;
 
 /// The sentence of a conflict's Status.
 pub fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [only] = conflicts {
         return format!("Apply failed with 1 conflict: conflict with {}: {}", only.manager, only.field);
     }
-    let mut by: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for conflict in conflicts {
-        by.entry(&conflict.manager).or_default().push(&conflict.field);
-    }
-    let lines = by.into_iter().flat_map(|(manager, fields)| {
-        std::iter::once(format!("conflicts with {manager}:"))
-            .chain(fields.into_iter().map(|field| format!("- {field}")))
-    });
-    let lines: Vec<String> = lines.collect();
+    let lines: Vec<String> = conflicts
+        .chunk_by(|one, next| one.manager == next.manager)
+        .flat_map(|of_one| {
+            let head = of_one.first().map(|conflict| format!("conflicts with {}:", conflict.manager));
+            head.into_iter().chain(of_one.iter().map(|conflict| format!("- {}", conflict.field)))
+        })
+        .collect();
     format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
+
+/// The manager of a write that names none: the user agent up to its first slash, as far as it can be printed, of at most
+/// [`MANAGER_MAX`] bytes.
+pub fn manager_of(user_agent: &str) -> String {
+    let name = user_agent.split('/').next().unwrap_or_default();
+    let mut manager = String::new();
+    for char in name.chars().filter(|char| !char.is_control()) {
+        if manager.len() + char.len_utf8() > MANAGER_MAX {
+            break;
+        }
+        manager.push(char);
+    }
+    manager
 }
 
 /// The object once what `wanted` lists is applied to it, its `managedFields` told. What changes nothing gives `live`.
 ///
 /// # Errors
-/// Others have fields that would change, unless `force`; or what is applied cannot be read.
+/// Others have fields that would change, unless `force`; or `wanted` tells managers, or is not of the type.
 pub fn apply(
     live: Option<&Value>,
     wanted: &Value,
@@ -122,239 +136,220 @@ pub fn apply(
     if wanted.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
         return Err(ApplyError::Invalid("metadata.managedFields must be nil".to_owned()));
     }
-    let invalid = |why: String| ApplyError::Invalid(format!("failed to create typed patch object: {why}"));
-    let empty = json!({});
-    let held = live.map_or_else(|| empty.clone(), without_managers);
-    let mut managers = live.map(managers_of).unwrap_or_default();
-    let set = writer.managed(field_set(wanted, typing).map_err(invalid)?);
-    let merged = merge(&held, wanted, typing, 0).map_err(invalid)?;
+    let untyped = |which: &str, object: &Value, why: String| {
+        ApplyError::Untyped(format!("failed to create typed {which} object ({}): {why}", called(object)))
+    };
+    check(wanted, typing, Strictness::Applied).map_err(|why| untyped("patch", wanted, why))?;
+    let held = live.map_or_else(|| Value::Object(Map::new()), without_managers);
+    check(&held, typing, Strictness::Stored).map_err(|why| untyped("live", &held, why))?;
 
-    let who = writer.who(false);
-    let before = managers.remove(&who);
-    let others = managers.values().fold(FieldSet::default(), |all, managed| all.union(&managed.fields));
-    let mut result = merged;
-    if let Some(before) = &before {
-        let gone = going(&before.fields.difference(&set), &set, &others);
-        prune(&mut result, &gone, typing, 0);
+    let told = live.and_then(Entries::of).unwrap_or_default();
+    let mut before = told.clone();
+    if before.0.is_empty() && live.is_some() {
+        let first = Writer { manager: BEFORE_FIRST_APPLY, ..writer };
+        let all = Comparison::of(&Value::Object(Map::new()), &held, typing).added;
+        before.add_update(first, first.owned(all).difference(&UNMANAGED));
     }
-    let changes = Comparison::of(&held, &result, typing);
-    let changed = writer.managed(changes.modified.clone().union(&changes.added));
-    settle(&mut managers, &changed, &changes.removed, force).map_err(ApplyError::Conflicts)?;
+    for managed in before.0.values_mut() {
+        managed.fields = reconciled(&managed.fields, typing);
+    }
 
-    let same = before.as_ref().is_some_and(|before| before.fields == set) && changes.is_same();
-    if let (true, Some(live)) = (same, live) {
-        return Ok(live.clone());
+    let apply = Apply { held: &held, wanted, writer, typing };
+    let mut done = apply.run(before.clone(), force);
+    if let Err(conflicts) = &mut done
+        && writer.manager == last_applied::KUBECTL
+        && let Some(allowed) = last_applied::unchanged(&held, writer.api_version, typing)
+    {
+        conflicts.retain(|(_, path)| !allowed.has(path));
+        if conflicts.is_empty() {
+            done = apply.run(before, true);
+        }
     }
-    if !set.is_empty() {
-        managers.insert(who, Managed { fields: set, time: Some(writer.now.to_owned()) });
+    let (mut object, managers) = done.map_err(|conflicts| {
+        let conflict = |(who, path): Clash| Conflict { manager: who.shown(), field: shown(&path) };
+        ApplyError::Conflicts(conflicts.into_iter().map(conflict).collect())
+    })?;
+    if writer.manager == last_applied::KUBECTL {
+        last_applied::tell(&mut object, wanted);
     }
-    Ok(with_managers(result, &managers))
+    match live {
+        Some(live) if managers == told && same(&object, &held) => Ok(live.clone()),
+        _ => Ok(managers.told_in(object)),
+    }
 }
 
 /// The object with its managers told of what a write other than an apply changed.
+///
+/// A `managedFields` that was sent counts, other than through a subresource: an empty one ends that fields are managed until
+/// somebody applies, and one that cannot be read is passed over. An object that has no managers gets none by updates.
 pub fn update(live: Option<&Value>, object: Value, writer: Writer<'_>, typing: Typing<'_>) -> Value {
-    let sent = object.pointer("/metadata/managedFields").and_then(Value::as_array).cloned();
-    let was = live.map(managers_of).unwrap_or_default();
-    // An empty list, or one with nothing in it, begins anew; else what was sent stands, where it can be read.
-    let resets = sent.as_ref().is_some_and(|sent| {
-        sent.is_empty() || sent.iter().all(|entry| entry.as_object().is_some_and(Map::is_empty))
-    });
-    let mut managers = match &sent {
-        Some(_) if resets => Entries::new(),
-        Some(_) if live.is_some() => managers_of(&object),
-        _ => was.clone(),
+    let stored = || live.and_then(Entries::of).unwrap_or_default();
+    let mut managers = if writer.subresource.is_some() {
+        stored()
+    } else if Entries::are_reset(&object) {
+        Entries::default()
+    } else {
+        Entries::of(&object).filter(|sent| !sent.0.is_empty()).unwrap_or_else(stored)
     };
-    let empty = json!({});
-    let held = live.map_or(empty, without_managers);
     let object = without_managers(&object);
-    let changes = Comparison::of(&held, &object, typing);
-    if changes.is_same() && managers == was {
-        return with_managers(object, &managers);
+    if managers.0.is_empty() && live.is_some() {
+        return object;
     }
-    let changed = writer.managed(changes.modified.clone().union(&changes.added));
-    let who = writer.who(true);
-    let own = managers.remove(&who);
-    // It takes what it changes: an update never conflicts.
-    let taken = settle(&mut managers, &changed, &changes.removed, true);
-    debug_assert!(taken.is_ok(), "forced");
-    let had = own.as_ref().map(|own| own.fields.clone()).unwrap_or_default();
-    let fields = had.difference(&changes.removed).union(&changed);
-    if !fields.is_empty() {
-        let time =
-            if changes.is_same() { own.and_then(|own| own.time) } else { Some(writer.now.to_owned()) };
-        managers.insert(who, Managed { fields, time });
+    for managed in managers.0.values_mut() {
+        managed.fields = reconciled(&managed.fields, typing);
     }
-    if resets && live.is_some() {
-        managers.clear();
+    let held = live.map_or_else(|| Value::Object(Map::new()), without_managers);
+    let changes = Changes::of(Comparison::of(&held, &object, typing), writer);
+    // The writer's own entry too: what it changed comes back to it below.
+    managers.take(&changes);
+    let changed = changes.set.difference(&UNMANAGED);
+    // What only removes tells nothing new of its writer.
+    managers.add_update(writer, changed);
+    managers.cap();
+    managers.told_in(object)
+}
+
+/// Whether a write leaves an object as it is, but for the times at which managers wrote: then nothing is to be stored.
+pub fn is_unchanged(live: &Value, object: &Value) -> bool {
+    let entries = |object: &Value| {
+        let mut entries = object.pointer("/metadata/managedFields").cloned().unwrap_or_default();
+        for entry in entries.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+        entries
+    };
+    entries(live) == entries(object) && same(&without_managers(live), &without_managers(object))
+}
+
+/// A field that one manager has and another's apply would change.
+type Clash = (Who, Vec<Element>);
+
+/// What a write changes, as far as it may.
+struct Changes {
+    /// What it adds or modifies.
+    set: FieldSet,
+    removed: FieldSet,
+}
+
+impl Changes {
+    fn of(changes: Comparison, writer: Writer<'_>) -> Self {
+        Self {
+            set: writer.owned(changes.modified.union(&changes.added)),
+            removed: writer.owned(changes.removed),
+        }
     }
-    cap(&mut managers);
-    with_managers(object, &managers)
 }
 
 impl Writer<'_> {
-    fn who(&self, updates: bool) -> Who {
-        Who {
-            updates,
-            manager: self.manager.to_owned(),
-            api_version: self.api_version.to_owned(),
-            subresource: self.subresource.unwrap_or_default().to_owned(),
-        }
+    fn part(&self) -> &str {
+        self.subresource.unwrap_or_default()
     }
 
-    /// What of a set can be managed by this write.
-    fn managed(&self, set: FieldSet) -> FieldSet {
-        let field = |name: &str| Element::Field(name.to_owned());
-        let mut set = set;
-        for name in ["apiVersion", "kind"] {
-            set.cut(&[field(name)]);
-        }
-        set.remove(&[field("metadata")]);
-        for name in UNMANAGED {
-            set.cut(&[field("metadata"), field(name)]);
-        }
+    /// What of a set this write reaches: the status, or all but the status where that is apart.
+    fn owned(&self, set: FieldSet) -> FieldSet {
+        let status = Element::field("status");
         match self.subresource {
-            Some("status") => set.only(|element| *element == field("status")),
-            _ if self.status_apart => set.only(|element| *element != field("status")),
+            Some("status") => set.only(|element| *element == status),
+            _ if self.status_apart => set.only(|element| *element != status),
             _ => set,
         }
     }
 }
 
-/// What of the fields a manager lets go is to be removed: what nobody else has, nor anything below it.
-fn going(let_go: &FieldSet, kept: &FieldSet, others: &FieldSet) -> FieldSet {
-    let mut gone = FieldSet::default();
-    for path in let_go.paths() {
-        if !others.has_at_or_below(&path) && !kept.has_at_or_below(&path) {
-            gone.insert(&path);
+impl Entries {
+    /// Adds to what a writer's updates changed. Nothing changes nothing, not even its time.
+    fn add_update(&mut self, writer: Writer<'_>, fields: FieldSet) {
+        if fields.is_empty() {
+            return;
         }
+        let who = Who::updating(writer.manager, writer.api_version, writer.part());
+        let had = self.0.remove(&who).map(|managed| managed.fields).unwrap_or_default();
+        let (api_version, time) = (writer.api_version.to_owned(), Some(writer.now.to_owned()));
+        self.0.insert(who, Managed { fields: had.union(&fields), api_version, time });
     }
-    gone
-}
 
-/// Takes from all managers what was removed, and what was changed where they may lose it.
-fn settle(
-    managers: &mut Entries,
-    changed: &FieldSet,
-    removed: &FieldSet,
-    force: bool,
-) -> Result<(), Vec<Conflict>> {
-    let mut conflicts = Vec::new();
-    for (who, managed) in managers.iter() {
-        let lost = managed.fields.intersection(changed);
-        conflicts.extend(
-            lost.paths().into_iter().map(|path| Conflict {
-                manager: name_of(who, managed.time.as_deref()),
-                field: shown(&path),
-            }),
-        );
-    }
-    if !force && !conflicts.is_empty() {
-        return Err(conflicts);
-    }
-    for managed in managers.values_mut() {
-        managed.fields = managed.fields.difference(changed).difference(removed);
-    }
-    managers.retain(|_, managed| !managed.fields.is_empty());
-    Ok(())
-}
-
-/// A manager as messages name it: `"m1"`, `"kubectl" using example.com/v1`.
-fn name_of(who: &Who, time: Option<&str>) -> String {
-    let mut name = format!("{:?}", who.manager);
-    if !who.subresource.is_empty() {
-        name = format!("{name} with subresource {:?}", who.subresource);
-    }
-    if !who.updates {
-        return name;
-    }
-    match time {
-        Some(time) => format!("{name} using {} at {time}", who.api_version),
-        None => format!("{name} using {}", who.api_version),
-    }
-}
-
-/// Puts the oldest updates together where there are too many of them.
-fn cap(managers: &mut Entries) {
-    let mut updates: Vec<(Option<String>, Who)> = managers
-        .iter()
-        .filter(|(who, _)| who.updates)
-        .map(|(who, managed)| (managed.time.clone(), who.clone()))
-        .collect();
-    if updates.len() <= UPDATERS_MAX {
-        return;
-    }
-    updates.sort();
-    let surplus = updates.len() - UPDATERS_MAX + 1;
-    let mut ancient: BTreeMap<String, Managed> = BTreeMap::new();
-    for (_, who) in updates.into_iter().take(surplus) {
-        if let Some(managed) = managers.remove(&who) {
-            let all = ancient
-                .entry(who.api_version)
-                .or_insert_with(|| Managed { fields: FieldSet::default(), time: managed.time.clone() });
-            all.fields = std::mem::take(&mut all.fields).union(&managed.fields);
-            all.time = managed.time.max(all.time.take());
-        }
-    }
-    for (api_version, managed) in ancient {
-        let manager = ANCIENT.to_owned();
-        managers.insert(Who { updates: true, manager, api_version, subresource: String::new() }, managed);
-    }
-}
-
-fn managers_of(object: &Value) -> Entries {
-    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-    let read = |entry: &Value| {
-        let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let who = Who {
-            updates: text("operation") != "Apply",
-            manager: text("manager"),
-            api_version: text("apiVersion"),
-            subresource: text("subresource"),
+    /// What of their fields is changed.
+    fn conflicts(&self, changes: &Changes) -> Vec<Clash> {
+        let of_one = |(who, managed): (&Who, &Managed)| -> Vec<Clash> {
+            let paths = managed.fields.intersection(&changes.set).paths();
+            paths.into_iter().map(|path| (who.clone(), path)).collect()
         };
-        let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
-        (who, Managed { fields: FieldSet::decode(entry.get("fieldsV1").unwrap_or(&Value::Null)), time })
-    };
-    entries.into_iter().flatten().map(read).collect()
-}
-
-fn without_managers(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
+        self.0.iter().flat_map(of_one).collect()
     }
-    object
-}
 
-fn with_managers(mut object: Value, managers: &Entries) -> Value {
-    let mut entries: Vec<(&Who, &Managed)> = managers.iter().collect();
-    entries.sort_by_key(|(who, managed)| {
-        (who.updates, managed.time.clone(), &who.manager, &who.api_version, &who.subresource)
-    });
-    let entries: Vec<Value> = entries.into_iter().map(|(who, managed)| entry(who, managed)).collect();
-    let metadata =
-        object.as_object_mut().map(|object| object.entry("metadata").or_insert_with(|| json!({})));
-    if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
-        if entries.is_empty() {
-            metadata.remove("managedFields");
-        } else {
-            metadata.insert("managedFields".to_owned(), Value::Array(entries));
+    /// Takes from all what is changed or removed.
+    fn take(&mut self, changes: &Changes) {
+        for managed in self.0.values_mut() {
+            managed.fields = managed.fields.difference(&changes.set).difference(&changes.removed);
         }
+        self.drop_empty();
     }
-    object
 }
 
-fn entry(who: &Who, managed: &Managed) -> Value {
-    let mut entry = Map::new();
-    entry.insert("apiVersion".to_owned(), json!(who.api_version));
-    entry.insert("fieldsType".to_owned(), json!("FieldsV1"));
-    entry.insert("fieldsV1".to_owned(), managed.fields.encode());
-    entry.insert("manager".to_owned(), json!(who.manager));
-    entry.insert("operation".to_owned(), json!(if who.updates { "Update" } else { "Apply" }));
-    if !who.subresource.is_empty() {
-        entry.insert("subresource".to_owned(), json!(who.subresource));
+/// An apply under way.
+struct Apply<'a> {
+    /// The object as it is, without its managers.
+    held: &'a Value,
+    wanted: &'a Value,
+    writer: Writer<'a>,
+    typing: Typing<'a>,
+}
+
+impl Apply<'_> {
+    /// The object and its managers afterwards, or which of whose fields would change.
+    fn run(&self, mut managers: Entries, force: bool) -> Result<(Value, Entries), Vec<Clash>> {
+        let (writer, typing) = (self.writer, self.typing);
+        let who = Who::applying(writer.manager, writer.part());
+        let set = writer.owned(field_set(self.wanted, typing));
+        let merged = merge(self.held, self.wanted, typing);
+        let before = managers.0.remove(&who);
+        let gone = match &before {
+            Some(before) => self.let_go(&merged, &before.fields, managers.all_fields().union(&set)),
+            None => FieldSet::default(),
+        };
+        let mut object = if gone.is_empty() { merged } else { remove(&merged, &gone, typing) };
+        let changes = Changes::of(Comparison::of(self.held, &object, typing), writer);
+        if !force {
+            let conflicts = managers.conflicts(&changes);
+            if !conflicts.is_empty() {
+                return Err(conflicts);
+            }
+        }
+        managers.take(&changes);
+        drop_emptied(&mut object, &gone, typing);
+        if !object.is_object() {
+            object = Value::Object(Map::new());
+        }
+        // What changes only who manages is of no time.
+        let time = if same(self.held, &object) {
+            before.and_then(|before| before.time)
+        } else {
+            Some(writer.now.to_owned())
+        };
+        let fields = set.difference(&UNMANAGED);
+        managers.0.insert(who, Managed { fields, api_version: writer.api_version.to_owned(), time });
+        managers.drop_empty();
+        Ok((object, managers))
     }
-    if let Some(time) = &managed.time {
-        entry.insert("time".to_owned(), json!(time));
+
+    /// What is to be removed: what the manager applied before, and nobody has any more, this apply included.
+    fn let_go(&self, merged: &Value, before: &FieldSet, kept: FieldSet) -> FieldSet {
+        let typing = self.typing;
+        let all = |value: &Value| with_named(&field_set(value, typing), typing);
+        let (before, had) = (with_named(before, typing), all(merged));
+        let mut kept = with_named(&kept, typing);
+        // An object has its metadata whoever lists what of it.
+        kept.insert(&[Element::field("metadata")]);
+        let left = all(&remove(merged, &before, typing)).union(&kept);
+        let left = all(&remove(merged, &had.difference(&left), typing));
+        had.difference(&left).intersection(&before)
     }
-    Value::Object(entry)
+}
+
+/// An object, as the API server's errors name it: `default/a; example.com/v1, Kind=Widget`.
+fn called(object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
+    let (namespace, name, kind) = (text("/metadata/namespace"), text("/metadata/name"), text("/kind"));
+    format!("{namespace}/{name}; {group}/{version}, Kind={kind}")
 }

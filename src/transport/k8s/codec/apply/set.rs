@@ -1,66 +1,13 @@
 //! Sets of fields, as managers own them: a trie of path elements, read from and written to `FieldsV1`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::element::Element;
+
 /// Deepest path.
 pub const DEPTH_MAX: usize = 100;
-
-/// One step of a path. The order is that of `FieldsV1`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Element {
-    /// A field of a map.
-    Field(String),
-    /// An item of a list, by its key fields: `{"name":"x"}`, canonical.
-    Key(String),
-    /// An item of a set, by its value, canonical.
-    Value(String),
-    /// An item of a list, by its place.
-    Index(usize),
-}
-
-impl Element {
-    fn parse(text: &str) -> Option<Self> {
-        let (kind, rest) = text.split_at_checked(2)?;
-        match kind {
-            "f:" => Some(Self::Field(rest.to_owned())),
-            "k:" => Some(Self::Key(canonical(
-                &serde_json::from_str::<Value>(rest).ok().filter(Value::is_object)?,
-            ))),
-            "v:" => Some(Self::Value(canonical(&serde_json::from_str::<Value>(rest).ok()?))),
-            "i:" => rest.parse().ok().map(Self::Index),
-            _ => None,
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Field(name) => format!("f:{name}"),
-            Self::Key(key) => format!("k:{key}"),
-            Self::Value(value) => format!("v:{value}"),
-            Self::Index(at) => format!("i:{at}"),
-        }
-    }
-}
-
-impl fmt::Display for Element {
-    /// As paths are shown: `.spec`, `[name="x"]`, `["a"]` as `[="a"]`, `[0]`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Field(name) => write!(f, ".{name}"),
-            Self::Key(key) => {
-                let fields: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
-                let fields: Vec<String> =
-                    fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                write!(f, "[{}]", fields.join(","))
-            }
-            Self::Value(value) => write!(f, "[={value}]"),
-            Self::Index(at) => write!(f, "[{at}]"),
-        }
-    }
-}
 
 /// A set of paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +18,7 @@ pub struct FieldSet {
 }
 
 impl FieldSet {
-    /// Reads `FieldsV1`. What is no element of a path is passed over.
+    /// Reads `FieldsV1`. What is no element of a path, or lies deeper than [`DEPTH_MAX`], is passed over.
     pub fn decode(fields: &Value) -> Self {
         let mut set = Self::read(fields, 0);
         // An object itself is nobody's.
@@ -89,7 +36,9 @@ impl FieldSet {
                 let mut child = Self::read(below, depth + 1);
                 // A leaf is itself in the set: nothing else would be said by it.
                 child.member |= child.children.is_empty();
-                set.children.insert(element, child);
+                // Two spellings of one element tell of one field.
+                let known = set.children.remove(&element).unwrap_or_default();
+                set.children.insert(element, known.union(&child));
             }
         }
         set
@@ -106,7 +55,7 @@ impl FieldSet {
             if let Value::Object(more) = child.encode() {
                 below.extend(more);
             }
-            fields.insert(element.text(), Value::Object(below));
+            fields.insert(element.encode(), Value::Object(below));
         }
         Value::Object(fields)
     }
@@ -124,15 +73,7 @@ impl FieldSet {
         }
     }
 
-    /// Whether the path, or one below it, is in it.
-    pub fn has_at_or_below(&self, path: &[Element]) -> bool {
-        match path {
-            [] => !self.is_empty(),
-            [first, rest @ ..] => self.children.get(first).is_some_and(|child| child.has_at_or_below(rest)),
-        }
-    }
-
-    /// Adds a path.
+    /// Adds a path; of a deeper one than [`DEPTH_MAX`] its beginning.
     pub fn insert(&mut self, path: &[Element]) {
         let mut at = self;
         for element in path.iter().take(DEPTH_MAX) {
@@ -159,7 +100,7 @@ impl FieldSet {
             let both = child.intersection(other.children.get(element)?);
             (!both.is_empty()).then(|| (element.clone(), both))
         });
-        Self { member: self.member && other.member, children: both.collect() }
+        Self { children: both.collect(), member: self.member && other.member }
     }
 
     /// What is in this and not in the other.
@@ -172,53 +113,56 @@ impl FieldSet {
             };
             (!left.is_empty()).then(|| (element.clone(), left))
         });
-        Self { member: self.member && !other.member, children: left.collect() }
+        Self { children: left.collect(), member: self.member && !other.member }
     }
 
-    /// Without a path and all below it.
-    pub fn cut(&mut self, path: &[Element]) {
-        match path {
-            [] => {}
-            [last] => drop(self.children.remove(last)),
-            [first, rest @ ..] => {
-                if let Some(child) = self.children.get_mut(first) {
-                    child.cut(rest);
-                    if child.is_empty() {
-                        self.children.remove(first);
-                    }
-                }
-            }
-        }
+    /// What is in this and neither in the other nor below what is in the other.
+    #[must_use]
+    pub fn recursive_difference(&self, other: &Self) -> Self {
+        let left = self.children.iter().filter_map(|(element, child)| {
+            let left = match other.children.get(element) {
+                Some(other) if other.member => return None,
+                Some(other) => child.recursive_difference(other),
+                None => child.clone(),
+            };
+            (!left.is_empty()).then(|| (element.clone(), left))
+        });
+        Self { children: left.collect(), member: self.member && !other.member }
     }
 
-    /// Takes one path out; what is below it stays.
-    pub fn remove(&mut self, path: &[Element]) {
-        match path {
-            [] => self.member = false,
-            [first, rest @ ..] => {
-                if let Some(child) = self.children.get_mut(first) {
-                    child.remove(rest);
-                    if child.is_empty() {
-                        self.children.remove(first);
-                    }
-                }
-            }
-        }
-    }
-
-    /// All that is in it below a first element.
-    pub fn below(&self, element: &Element) -> Option<&Self> {
-        self.children.get(element)
-    }
-
-    /// Keeps what is below these first elements, or what is not.
+    /// Keeps what is at or below these first elements.
     #[must_use]
     pub fn only(mut self, keep: impl Fn(&Element) -> bool) -> Self {
         self.children.retain(|element, _| keep(element));
         self
     }
 
-    /// Every path, in order.
+    /// All that is in it at or below a first element.
+    pub fn below(&self, element: &Element) -> Option<&Self> {
+        self.children.get(element)
+    }
+
+    /// Each first element, with what is at or below it.
+    pub fn children(&self) -> impl Iterator<Item = (&Element, &Self)> {
+        self.children.iter()
+    }
+
+    /// The same with what `change` makes of each first element's part.
+    #[must_use]
+    pub(super) fn map(&self, mut change: impl FnMut(&Element, &Self) -> Self) -> Self {
+        let children =
+            self.children.iter().map(|(element, child)| (element.clone(), change(element, child)));
+        Self { children: children.collect(), member: self.member }
+    }
+
+    /// The same with its own beginning in it.
+    #[must_use]
+    pub(super) fn with_member(mut self) -> Self {
+        self.member = true;
+        self
+    }
+
+    /// Every path, as the API server lists them: of each map first its own fields, then what is below them.
     pub fn paths(&self) -> Vec<Vec<Element>> {
         let mut paths = Vec::new();
         self.collect(&mut Vec::new(), &mut paths);
@@ -226,8 +170,8 @@ impl FieldSet {
     }
 
     fn collect(&self, at: &mut Vec<Element>, paths: &mut Vec<Vec<Element>>) {
-        if self.member {
-            paths.push(at.clone());
+        for (element, _) in self.children.iter().filter(|(_, child)| child.member) {
+            paths.push(at.iter().chain([element]).cloned().collect());
         }
         for (element, child) in &self.children {
             at.push(element.clone());
@@ -237,26 +181,19 @@ impl FieldSet {
     }
 }
 
-/// A path as messages show it.
-pub(super) fn shown(path: &[Element]) -> String {
-    path.iter().map(ToString::to_string).collect()
+impl<'a> FromIterator<&'a [&'a str]> for FieldSet {
+    /// The set of paths of fields.
+    fn from_iter<I: IntoIterator<Item = &'a [&'a str]>>(paths: I) -> Self {
+        let mut set = Self::default();
+        for path in paths {
+            let path: Vec<Element> = path.iter().map(|name| Element::field(name)).collect();
+            set.insert(&path);
+        }
+        set
+    }
 }
 
-/// JSON with its maps in order of key: equal values have equal texts.
-pub(super) fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            let fields: Vec<String> = sorted
-                .into_iter()
-                .map(|(name, value)| format!("{}:{}", Value::String(name.clone()), canonical(value)))
-                .collect();
-            format!("{{{}}}", fields.join(","))
-        }
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(canonical).collect();
-            format!("[{}]", items.join(","))
-        }
-        other => other.to_string(),
-    }
+/// A path as messages show it: `.spec.containers[name="c"].image`.
+pub fn shown(path: &[Element]) -> String {
+    path.iter().map(ToString::to_string).collect()
 }

@@ -3,11 +3,13 @@
 //! From an OpenAPI v3 schema and its `x-kubernetes-list-type`, `-list-map-keys` and `-map-type`. What no schema tells is
 //! deduced: maps are made of their fields, lists are one field. Metadata has the schema of every object's.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::set::{DEPTH_MAX, Element, FieldSet, canonical};
+use super::element::{Element, Scalar};
+use super::set::{DEPTH_MAX, FieldSet};
 
 /// The parts of metadata that are not single values.
 static METADATA: LazyLock<Value> = LazyLock::new(|| {
@@ -31,41 +33,64 @@ static METADATA: LazyLock<Value> = LazyLock::new(|| {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Typing<'a> {
     schema: Option<&'a Value>,
-    /// Inside a list that is one field, where everything is.
-    atomic: bool,
+    /// Whether it is an object of the API, with metadata.
+    object: bool,
 }
 
 /// What a part is.
-enum Shape<'a> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Shape<'a> {
+    /// One field, whatever is in it.
     Single,
+    /// Made of its fields.
     Map,
-    List(&'a Value),
+    /// Made of its items, which these fields tell apart.
+    Keyed(&'a [Value]),
+    /// Made of its items, each of them told by its value.
     Set,
 }
 
 impl<'a> Typing<'a> {
-    /// The type of an object whose schema is `schema`.
+    /// The type of an object whose schema is `schema`; all but its metadata is deduced without one.
     pub fn of(schema: Option<&'a Value>) -> Self {
-        Self { schema, atomic: false }
+        Self { schema, object: true }
+    }
+
+    fn part(schema: Option<&'a Value>) -> Self {
+        let embeds = schema.and_then(|schema| schema.get("x-kubernetes-embedded-resource"));
+        Self { schema, object: embeds == Some(&Value::Bool(true)) }
     }
 
     fn word(&self, name: &str) -> Option<&'a str> {
         self.schema?.get(name)?.as_str()
     }
 
-    fn shape(&self, value: &Value) -> Shape<'a> {
-        match value {
-            _ if self.atomic => Shape::Single,
-            Value::Object(_) if self.word("x-kubernetes-map-type") == Some("atomic") => Shape::Single,
-            Value::Object(_) => Shape::Map,
-            Value::Array(_) => match self.word("x-kubernetes-list-type") {
-                Some("set") => Shape::Set,
-                Some("map") => {
-                    match self.schema.and_then(|schema| schema.get("x-kubernetes-list-map-keys")) {
-                        Some(keys) => Shape::List(keys),
-                        None => Shape::Single,
-                    }
+    /// The one type its values have, where the schema tells it.
+    pub(super) fn kind(&self) -> Option<&'a str> {
+        let mixed = self.schema?.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true));
+        self.word("type").filter(|_| !mixed)
+    }
+
+    /// What a value of this type is. Null is taken for what the schema wants; without one, for a map.
+    pub(super) fn shape(&self, value: &Value) -> Shape<'a> {
+        match (value, self.kind()) {
+            (Value::Array(_), _) | (Value::Null, Some("array")) => self.list(),
+            (Value::Object(_), _) | (Value::Null, Some("object") | None) => {
+                match self.word("x-kubernetes-map-type") {
+                    Some("atomic") => Shape::Single,
+                    _ => Shape::Map,
                 }
+            }
+            _ => Shape::Single,
+        }
+    }
+
+    fn list(&self) -> Shape<'a> {
+        let keys = || self.schema?.get("x-kubernetes-list-map-keys")?.as_array();
+        match self.word("x-kubernetes-list-type") {
+            Some("set") => Shape::Set,
+            Some("map") => match keys() {
+                Some(keys) if !keys.is_empty() => Shape::Keyed(keys),
                 _ => Shape::Single,
             },
             _ => Shape::Single,
@@ -73,292 +98,147 @@ impl<'a> Typing<'a> {
     }
 
     /// The type of a field, and whether the schema names it.
-    fn field(&self, name: &str, depth: usize) -> (Typing<'a>, bool) {
-        if depth == 0 && name == "metadata" {
-            return (Typing { schema: Some(&METADATA), atomic: false }, true);
+    pub(super) fn field(&self, name: &str) -> (Typing<'a>, bool) {
+        if self.object && name == "metadata" {
+            return (Typing::part(Some(&METADATA)), true);
         }
         let named = self.schema.and_then(|schema| schema.get("properties")?.get(name));
-        let other = || {
-            self.schema.and_then(|schema| schema.get("additionalProperties")).filter(|it| it.is_object())
-        };
-        (Typing { schema: named.or_else(other), atomic: self.atomic }, named.is_some())
+        let other = || self.schema?.get("additionalProperties").filter(|schema| schema.is_object());
+        let is_named = named.is_some() || self.object && matches!(name, "apiVersion" | "kind");
+        (Typing::part(named.or_else(other)), is_named)
     }
 
-    fn items(&self) -> Typing<'a> {
-        Typing { schema: self.schema.and_then(|schema| schema.get("items")), atomic: self.atomic }
+    /// The type of a list's items.
+    pub(super) fn items(&self) -> Typing<'a> {
+        Typing::part(self.schema.and_then(|schema| schema.get("items")))
     }
 
-    /// The element that stands for an item of a list by its keys; a default of the schema stands in for one.
-    fn key_of(&self, keys: &Value, item: &Value) -> Result<Element, String> {
-        let mut key = Map::new();
-        for name in keys.as_array().into_iter().flatten().filter_map(Value::as_str) {
-            let default = || {
-                self.items()
-                    .schema
-                    .and_then(|schema| schema.get("properties")?.get(name)?.get("default"))
-                    .cloned()
+    /// What stands for an item of a list that is made of its items.
+    ///
+    /// # Errors
+    /// The item lacks a key that has no default, or is nothing that such a list may hold.
+    pub(super) fn element(&self, shape: Shape<'a>, item: &Value) -> Result<Element, String> {
+        let Shape::Keyed(keys) = shape else {
+            let why = match item {
+                Value::Object(_) => "associative list without keys has an element that's a map type",
+                Value::Array(_) => "not supported: associative list with lists as elements",
+                _ => "associative list without keys has an element that's an explicit null",
             };
-            if let Some(value) = item.get(name).cloned().or_else(default) {
-                key.insert(name.to_owned(), value);
-            }
+            let scalar = Scalar::of(item).filter(|_| !item.is_null());
+            return scalar.map(Element::Value).ok_or_else(|| why.to_owned());
+        };
+        let Some(fields) = item.as_object() else {
+            let what = if item.is_null() { "a null element" } else { "non-map elements" };
+            return Err(format!("associative list with keys may not have {what}"));
+        };
+        let items = self.items().schema;
+        let mut key = Vec::with_capacity(keys.len());
+        for name in keys.iter().filter_map(Value::as_str) {
+            let default =
+                || items?.get("properties")?.get(name)?.get("default").filter(|value| !value.is_null());
+            let value = fields.get(name).or_else(default).ok_or_else(|| {
+                format!(
+                    "associative list with keys has an element that omits key field {name:?} (and doesn't \
+                     have default value)"
+                )
+            })?;
+            let value = Scalar::of(value).ok_or_else(|| {
+                format!("associative list with keys has an element whose key field {name:?} is no scalar")
+            })?;
+            key.push((name.to_owned(), value));
         }
-        if key.is_empty() {
-            return Err(format!("associative list with keys has an element that omits key field {keys}"));
-        }
-        Ok(Element::Key(canonical(&Value::Object(key))))
+        Element::key(key).ok_or_else(|| "associative list with keys names none".to_owned())
     }
 
     /// The items of a list, each with what stands for it.
-    fn elements<'v>(
+    ///
+    /// # Errors
+    /// As [`Self::element`], for the first item that is wrong.
+    pub(super) fn elements<'v>(
         &self,
-        shape: &Shape<'a>,
+        shape: Shape<'a>,
         list: &'v [Value],
     ) -> Result<Vec<(Element, &'v Value)>, String> {
-        let element = |item: &'v Value| match shape {
-            Shape::List(keys) => self.key_of(keys, item).map(|element| (element, item)),
-            _ => Ok((Element::Value(canonical(item)), item)),
-        };
-        list.iter().map(element).collect()
+        list.iter().map(|item| Ok((self.element(shape, item)?, item))).collect()
     }
 }
 
-/// The paths of what is set in a value that somebody applies.
-///
-/// # Errors
-/// A list that is a map has two items of a key, or one without.
-pub(super) fn field_set(value: &Value, typing: Typing<'_>) -> Result<FieldSet, String> {
+/// The paths of what is set in a value.
+pub(super) fn field_set(value: &Value, typing: Typing<'_>) -> FieldSet {
     let mut set = FieldSet::default();
-    walk(value, typing, &mut Vec::new(), &mut set)?;
-    Ok(set)
+    collect(value, typing, &mut Vec::new(), &mut set);
+    set
 }
 
-fn walk(
-    value: &Value,
-    typing: Typing<'_>,
-    path: &mut Vec<Element>,
-    set: &mut FieldSet,
-) -> Result<(), String> {
-    if path.len() >= DEPTH_MAX {
-        return Err(format!("is nested more than {DEPTH_MAX} levels deep"));
-    }
+fn collect(value: &Value, typing: Typing<'_>, path: &mut Vec<Element>, set: &mut FieldSet) {
     let shape = typing.shape(value);
-    match (&shape, value) {
-        (Shape::Map, Value::Object(fields)) => {
+    match (shape, value) {
+        (Shape::Map, Value::Object(fields)) if path.len() < DEPTH_MAX => {
             for (name, field) in fields {
-                let (below, named) = typing.field(name, path.len());
-                path.push(Element::Field(name.clone()));
-                walk(field, below, path, set)?;
-                let is_empty = match field {
-                    Value::Object(fields) => fields.is_empty(),
-                    Value::Array(items) => items.is_empty(),
-                    other => other.is_null(),
-                };
-                if is_empty || !named {
+                let (below, named) = typing.field(name);
+                path.push(Element::field(name));
+                collect(field, below, path, set);
+                let empty = field.as_object().is_some_and(serde_json::Map::is_empty);
+                // A field the schema names is had with what is in it; others are had on their own.
+                if empty || field.is_null() || !named {
                     set.insert(path);
                 }
                 path.pop();
             }
         }
-        (Shape::List(_) | Shape::Set, Value::Array(items)) => {
-            let mut seen = std::collections::BTreeSet::new();
-            for (element, item) in typing.elements(&shape, items)? {
-                if !seen.insert(element.clone()) {
-                    return Err(format!(
-                        "{}: duplicate entries for key {element}",
-                        super::set::shown(path)
-                    ));
+        (Shape::Keyed(_) | Shape::Set, Value::Array(items)) if path.len() < DEPTH_MAX => {
+            let mut found: BTreeMap<Element, Vec<&Value>> = BTreeMap::new();
+            for item in items {
+                if let Ok(element) = typing.element(shape, item) {
+                    found.entry(element).or_default().push(item);
                 }
+            }
+            for (element, items) in found {
                 path.push(element);
-                walk(item, typing.items(), path, set)?;
+                // Items that are not told apart are had as one.
+                if let [item] = items.as_slice() {
+                    collect(item, typing.items(), path, set);
+                }
                 set.insert(path);
                 path.pop();
             }
         }
+        (Shape::Map | Shape::Keyed(_) | Shape::Set, Value::Null) => {}
         _ if path.is_empty() => {}
         _ => set.insert(path),
     }
-    Ok(())
 }
 
-/// What differs between two values.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Comparison {
-    /// In the second only.
-    pub(super) added: FieldSet,
-    /// In both, and not the same.
-    pub(super) modified: FieldSet,
-    /// In the first only.
-    pub(super) removed: FieldSet,
-}
-
-impl Comparison {
-    /// Compares `left` with what is there now.
-    pub(super) fn of(left: &Value, right: &Value, typing: Typing<'_>) -> Self {
-        let mut comparison = Self::default();
-        comparison.walk(Some(left), Some(right), typing, &mut Vec::new());
-        comparison
-    }
-
-    /// Whether nothing differs.
-    pub(super) fn is_same(&self) -> bool {
-        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
-    }
-
-    fn walk(
-        &mut self,
-        left: Option<&Value>,
-        right: Option<&Value>,
-        typing: Typing<'_>,
-        path: &mut Vec<Element>,
-    ) {
-        let Some(some) = right.or(left) else { return };
-        if !path.is_empty() {
-            match (left, right) {
-                (None, Some(_)) => self.added.insert(path),
-                (Some(_), None) => self.removed.insert(path),
-                _ => {}
-            }
-        }
-        let (shape, other) = (typing.shape(some), left.map(|left| typing.shape(left)));
-        let alike = matches!(
-            (&shape, other.as_ref().unwrap_or(&shape)),
-            (Shape::Map, Shape::Map) | (Shape::List(_), Shape::List(_)) | (Shape::Set, Shape::Set)
-        );
-        if !alike || path.len() >= DEPTH_MAX {
-            if let (Some(left), Some(right)) = (left, right)
-                && left != right
-            {
-                self.modified.insert(path);
-            }
-            return;
-        }
-        match shape {
-            Shape::Map => {
-                let fields = |value: Option<&'_ Value>| {
-                    value.and_then(Value::as_object).cloned().unwrap_or_default()
-                };
-                let (left, right) = (fields(left), fields(right));
-                for name in left.keys().chain(right.keys().filter(|name| !left.contains_key(*name))) {
-                    let (below, _) = typing.field(name, path.len());
-                    path.push(Element::Field(name.clone()));
-                    self.walk(left.get(name), right.get(name), below, path);
-                    path.pop();
-                }
-            }
-            Shape::List(_) | Shape::Set => self.walk_list(left, right, typing, &shape, path),
-            Shape::Single => {}
-        }
-    }
-
-    fn walk_list(
-        &mut self,
-        left: Option<&Value>,
-        right: Option<&Value>,
-        typing: Typing<'_>,
-        shape: &Shape<'_>,
-        path: &mut Vec<Element>,
-    ) {
-        let list = |value: Option<&'_ Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
-        let (left, right) = (list(left), list(right));
-        let (Ok(had), Ok(has)) = (typing.elements(shape, &left), typing.elements(shape, &right)) else {
-            if left != right {
-                self.modified.insert(path);
-            }
-            return;
+/// The set, and with it each field the schema names of which something is in it.
+pub(super) fn with_named(set: &FieldSet, typing: Typing<'_>) -> FieldSet {
+    set.map(|element, child| {
+        let (below, named) = match element {
+            Element::Field(name) => typing.field(name),
+            Element::Key(_) => (typing.items(), false),
+            Element::Value(_) | Element::Index(_) => (Typing::default(), false),
         };
-        let of = |list: &[(Element, &Value)], wanted: &Element| -> Option<Value> {
-            list.iter().find(|(element, _)| element == wanted).map(|(_, item)| (*item).clone())
+        let child = with_named(child, below);
+        if named && child.children().next().is_some() { child.with_member() } else { child }
+    })
+}
+
+/// The set as a schema has it that now takes something for one field which was made of several: who had a part has all.
+pub(super) fn reconciled(set: &FieldSet, typing: Typing<'_>) -> FieldSet {
+    set.map(|element, child| {
+        let below = match element {
+            Element::Field(name) => typing.field(name).0,
+            Element::Key(_) => typing.items(),
+            Element::Value(_) | Element::Index(_) => Typing::default(),
         };
-        let new = has.iter().filter(|(element, _)| !had.iter().any(|(other, _)| other == element));
-        for (element, _) in had.iter().chain(new) {
-            path.push(element.clone());
-            self.walk(of(&had, element).as_ref(), of(&has, element).as_ref(), typing.items(), path);
-            path.pop();
+        let single = match below.kind() {
+            Some("array") => below.list() == Shape::Single,
+            Some("object") => below.word("x-kubernetes-map-type") == Some("atomic"),
+            _ => false,
+        };
+        if single && child.children().next().is_some() {
+            FieldSet::default().with_member()
+        } else {
+            reconciled(child, below)
         }
-    }
-}
-
-/// `live` with what `applied` sets.
-///
-/// # Errors
-/// As [`field_set`].
-pub(super) fn merge(
-    live: &Value,
-    applied: &Value,
-    typing: Typing<'_>,
-    depth: usize,
-) -> Result<Value, String> {
-    if depth >= DEPTH_MAX {
-        return Err(format!("is nested more than {DEPTH_MAX} levels deep"));
-    }
-    let (shape, have) = (typing.shape(applied), typing.shape(live));
-    match (&shape, &have, live, applied) {
-        (Shape::Map, Shape::Map, Value::Object(live), Value::Object(applied)) => {
-            let mut merged = live.clone();
-            for (name, value) in applied {
-                let (below, _) = typing.field(name, depth);
-                let value = match live.get(name) {
-                    Some(live) => merge(live, value, below, depth + 1)?,
-                    None => value.clone(),
-                };
-                merged.insert(name.clone(), value);
-            }
-            Ok(Value::Object(merged))
-        }
-        (
-            Shape::List(_) | Shape::Set,
-            Shape::List(_) | Shape::Set,
-            Value::Array(live),
-            Value::Array(applied),
-        ) => {
-            let wanted = typing.elements(&shape, applied)?;
-            let held = typing.elements(&have, live)?;
-            let mut merged: Vec<(Element, Value)> =
-                held.into_iter().map(|(element, item)| (element, item.clone())).collect();
-            for (element, item) in wanted {
-                match merged.iter_mut().find(|(other, _)| *other == element) {
-                    Some((_, held)) => *held = merge(held, item, typing.items(), depth + 1)?,
-                    None => merged.push((element, item.clone())),
-                }
-            }
-            Ok(Value::Array(merged.into_iter().map(|(_, item)| item).collect()))
-        }
-        _ => Ok(applied.clone()),
-    }
-}
-
-/// Takes out of a value what is in `gone`: a field or item whose own path is in it, and of others what is below.
-pub(super) fn prune(value: &mut Value, gone: &FieldSet, typing: Typing<'_>, depth: usize) {
-    if depth >= DEPTH_MAX {
-        return;
-    }
-    let shape = typing.shape(value);
-    match (&shape, value) {
-        (Shape::Map, Value::Object(fields)) => {
-            fields.retain(|name, field| {
-                let Some(below) = gone.below(&Element::Field(name.clone())) else { return true };
-                if below.has(&[]) {
-                    return false;
-                }
-                prune(field, below, typing.field(name, depth).0, depth + 1);
-                true
-            });
-        }
-        (Shape::List(_) | Shape::Set, Value::Array(items)) => {
-            let Ok(elements) = typing.elements(&shape, items) else { return };
-            let elements: Vec<Element> = elements.into_iter().map(|(element, _)| element).collect();
-            let mut at = elements.into_iter();
-            items.retain_mut(|item| {
-                let Some(below) = at.next().and_then(|element| gone.below(&element).cloned()) else {
-                    return true;
-                };
-                if below.has(&[]) {
-                    return false;
-                }
-                prune(item, &below, typing.items(), depth + 1);
-                true
-            });
-        }
-        _ => {}
-    }
+    })
 }

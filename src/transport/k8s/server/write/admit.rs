@@ -221,6 +221,12 @@ impl Writing<'_> {
                 })
             }
             ApplyError::Invalid(why) => Status::new(Reason::BadRequest, why),
+            ApplyError::Untyped(message) => Status {
+                code: StatusCode::INTERNAL_SERVER_ERROR,
+                reason: String::new(),
+                message,
+                details: None,
+            },
         })
     }
 

@@ -7,8 +7,8 @@ use super::super::answer::Answer;
 use super::store::{Live, NotStored};
 use super::{Writing, body, made, metadata, refused};
 use crate::schema::structural::FieldError;
-use crate::transport::k8s::codec::patch;
 use crate::transport::k8s::codec::status::{Reason, Status};
+use crate::transport::k8s::codec::{apply, patch};
 
 /// How often a generated name may be taken.
 const GENERATE_TRIES: usize = 8;
@@ -157,7 +157,7 @@ impl Writing<'_> {
                 }
             };
             let (wanted, names_version) = self.apply_edit(&live, edit)?;
-            if wanted == live.object {
+            if apply::is_unchanged(&live.object, &wanted) {
                 return Ok(self.answer(StatusCode::OK, &live.object));
             }
             let stored = self.store_changed(&live, wanted).await;

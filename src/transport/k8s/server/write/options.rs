@@ -4,10 +4,8 @@ use http::header::{HeaderMap, USER_AGENT};
 use serde_json::Value;
 
 use super::super::call::Call;
+use crate::transport::k8s::codec::apply::{MANAGER_MAX, manager_of};
 use crate::transport::k8s::codec::status::{Reason, Status};
-
-/// Most bytes of a field manager's name.
-const MANAGER_MAX: usize = 128;
 
 /// What becomes of fields that the schema does not know, and of those given twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,13 +146,6 @@ pub(super) fn invalid(kind: &str, field: &str, reason: &str, detail: &str) -> St
 /// A user agent up to its first slash, as the manager of what an unnamed one writes.
 fn by_agent(headers: &HeaderMap) -> String {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let name = agent.split('/').next().unwrap_or_default();
-    let mut end = name.len().min(MANAGER_MAX);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    match name.get(..end) {
-        Some("") | None => "unknown".to_owned(),
-        Some(name) => name.to_owned(),
-    }
+    let name = manager_of(agent);
+    if name.is_empty() { "unknown".to_owned() } else { name }
 }
