@@ -30,6 +30,11 @@ static USE_CASES: &[UseCase] = &[
     UseCase { name: "jetstream-to-webhook", text: include_str!("../../config/jetstream-to-webhook.yaml") },
     UseCase { name: "nats-to-mqtt", text: include_str!("../../config/nats-to-mqtt.yaml") },
     UseCase { name: "nats-to-nats", text: include_str!("../../config/nats-to-nats.yaml") },
+    UseCase { name: "kubernetes-api", text: include_str!("../../config/kubernetes-api.yaml") },
+    UseCase {
+        name: "kubernetes-events-to-jetstream",
+        text: include_str!("../../config/kubernetes-events-to-jetstream.yaml"),
+    },
     UseCase { name: "filters", text: include_str!("../../config/filters.yaml") },
     UseCase { name: "fan-out", text: include_str!("../../config/fan-out.yaml") },
     UseCase { name: "filter-with-sql", text: include_str!("../../config/filter-with-sql.yaml") },

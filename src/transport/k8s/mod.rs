@@ -11,7 +11,7 @@
 //! | `metadata.resourceVersion` that is served | the sequence of the key's last change |
 //! | ADDED, MODIFIED | `change` = Put |
 //! | DELETED | `change` = Delete with the last data |
-//! | an Event, core or `events.k8s.io` | an event; its count as `eventcount`, what is new of it as `eventdelta` |
+//! | an Event, core or `events.k8s.io` | Put of `core/v1/Event`; its count as `eventcount`, what is new of it as `eventdelta` |
 //! | the object | `data`, as JSON |
 //!
 //! [API concepts]: https://kubernetes.io/docs/reference/using-api/api-concepts/

@@ -9,9 +9,9 @@ use http::header::AUTHORIZATION;
 
 use super::Shared;
 use super::certificate::Subject;
-use super::filter::filter_of;
 use super::impersonate;
 use super::kind::{Form, Kind};
+use super::topics::filter_of;
 use crate::core::access::{Access, Action};
 use crate::core::bus::Bus;
 use crate::core::selector::TopicFilter;

@@ -16,11 +16,11 @@ use crate::hostile::{Fault, Hostile, Options};
 const SETTINGS: &str =
     "watch: [{type: example.com/v1/Widget}, {type: v1/Event}]\ncursor: {store: none}\ntimeout: 2s";
 
-struct Answered(mpsc::UnboundedSender<Outcome>);
+struct Answered(mpsc::Sender<Outcome>);
 
 impl Answers for Answered {
     fn answer(&self, _: u64, outcome: Outcome) {
-        self.0.send(outcome).unwrap();
+        self.0.try_send(outcome).unwrap();
     }
 }
 
@@ -49,7 +49,7 @@ async fn send(process: &Process, target: &str, envelope: Envelope, attempt: u32)
     let section = Section::from_yaml("test.yaml", target).unwrap();
     let connector = Section::from_yaml("test.yaml", "{}").unwrap();
     let target = K8s.target(&connector, &section).unwrap_or_else(|error| panic!("{error}"));
-    let (answers, mut answered) = mpsc::unbounded_channel();
+    let (answers, mut answered) = mpsc::channel(1);
     let answers = Arc::new(Answered(answers));
     let mut delivery = Delivery::new(Arc::new(envelope), Seq(1), "r".into(), target.options, answers, 0);
     delivery.attempt = attempt;

@@ -89,7 +89,7 @@ struct Who {
     subresource: String,
 }
 
-type Managers = BTreeMap<Who, Managed>;
+type Entries = BTreeMap<Who, Managed>;
 
 /// The sentence of a conflict's Status.
 pub fn conflict_message(conflicts: &[Conflict]) -> String {
@@ -160,7 +160,7 @@ pub fn update(live: Option<&Value>, object: Value, writer: Writer<'_>, typing: T
         sent.is_empty() || sent.iter().all(|entry| entry.as_object().is_some_and(Map::is_empty))
     });
     let mut managers = match &sent {
-        Some(_) if resets => Managers::new(),
+        Some(_) if resets => Entries::new(),
         Some(_) if live.is_some() => managers_of(&object),
         _ => was.clone(),
     };
@@ -233,7 +233,7 @@ fn going(let_go: &FieldSet, kept: &FieldSet, others: &FieldSet) -> FieldSet {
 
 /// Takes from all managers what was removed, and what was changed where they may lose it.
 fn settle(
-    managers: &mut Managers,
+    managers: &mut Entries,
     changed: &FieldSet,
     removed: &FieldSet,
     force: bool,
@@ -274,7 +274,7 @@ fn name_of(who: &Who, time: Option<&str>) -> String {
 }
 
 /// Puts the oldest updates together where there are too many of them.
-fn cap(managers: &mut Managers) {
+fn cap(managers: &mut Entries) {
     let mut updates: Vec<(Option<String>, Who)> = managers
         .iter()
         .filter(|(who, _)| who.updates)
@@ -301,7 +301,7 @@ fn cap(managers: &mut Managers) {
     }
 }
 
-fn managers_of(object: &Value) -> Managers {
+fn managers_of(object: &Value) -> Entries {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     let read = |entry: &Value| {
         let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -325,7 +325,7 @@ fn without_managers(object: &Value) -> Value {
     object
 }
 
-fn with_managers(mut object: Value, managers: &Managers) -> Value {
+fn with_managers(mut object: Value, managers: &Entries) -> Value {
     let mut entries: Vec<(&Who, &Managed)> = managers.iter().collect();
     entries.sort_by_key(|(who, managed)| {
         (who.updates, managed.time.clone(), &who.manager, &who.api_version, &who.subresource)
