@@ -8,7 +8,7 @@ use super::kubectl::run;
 use super::rig::{Api, kubectls};
 use crate::process::Scratch;
 
-const CRD: &str = "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: widgets.example.com}, \
+const CRD: &str = "---\n{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: widgets.example.com}, \
     spec: {group: example.com, scope: Namespaced, names: {kind: Widget, plural: widgets, shortNames: [wg]}, \
     versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, description: A widget., \
     properties: {spec: {type: object, properties: {size: {type: integer, description: How large.}}}}}}}]}}";
