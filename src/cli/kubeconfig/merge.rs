@@ -247,8 +247,8 @@ users:
         let mut rest = merged.as_str();
         // All lines there were, in their order.
         for line in FILE.lines() {
-            let at = rest.find(&format!("{line}\n")).unwrap_or_else(|| panic!("{line} is gone:\n{merged}"));
-            rest = &rest[at + line.len()..];
+            let found = rest.split_once(&format!("{line}\n"));
+            rest = found.unwrap_or_else(|| panic!("{line} is gone:\n{merged}")).1;
         }
         let expected =
             "  name: one\n- name: bus-local\n  cluster:\n    server: \"http://127.0.0.1:18001\"\n# before";
