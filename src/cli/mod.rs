@@ -13,6 +13,8 @@ mod explain;
 mod get;
 mod graph;
 mod init;
+#[cfg(feature = "k8s")]
+mod kubeconfig;
 #[cfg(feature = "wasm")]
 mod plugin;
 mod publish;
@@ -82,6 +84,8 @@ enum Verb {
     Explain(explain::Explain),
     Tap(tap::Tap),
     Graph(graph::Graph),
+    #[cfg(feature = "k8s")]
+    Kubeconfig(kubeconfig::Kubeconfig),
     #[cfg(feature = "wasm")]
     Plugin(plugin::Plugin),
     Completions(completions::Completions),
@@ -109,6 +113,8 @@ impl Cli {
             Verb::Explain(verb) => Box::pin(verb.run()).await,
             Verb::Tap(verb) => Box::pin(verb.run()).await,
             Verb::Graph(verb) => verb.run(),
+            #[cfg(feature = "k8s")]
+            Verb::Kubeconfig(verb) => Box::pin(verb.run()).await,
             #[cfg(feature = "wasm")]
             Verb::Plugin(verb) => verb.run().await,
             Verb::Completions(verb) => verb.run(),

@@ -69,7 +69,7 @@ impl Default for State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessRule {
-    /// The name of whoever presents the token.
+    /// The name of whoever presents the token, or the common name of a client certificate (k8s).
     pub principal: String,
     /// The bearer token that proves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,14 +1,13 @@
 //! The state table: the last value of every key, as the log's records make it.
 //!
-//! Both maps are persistent, so a snapshot is a clone and reading one holds up no writer. Applying a record
+//! All of it is persistent, so a snapshot is a clone and reading one holds up no writer. Applying a record
 //! is deterministic: the same log gives the same table.
 
-use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 
 use super::envelope::{Change, Key, Seq, Version};
 use super::error::Refused;
@@ -40,7 +39,8 @@ pub struct State {
     keys: OrdMap<Key, Arc<Record>>,
     /// The last change of every key, and remembered deletions.
     changes: OrdMap<u64, Arc<Record>>,
-    tombstones: VecDeque<u64>,
+    /// Their sequences, the oldest first.
+    tombstones: Vector<u64>,
     bytes: usize,
     /// The sequence of the last record applied.
     seq: Seq,
@@ -58,7 +58,7 @@ impl State {
             bound,
             keys: OrdMap::new(),
             changes: OrdMap::new(),
-            tombstones: VecDeque::new(),
+            tombstones: Vector::new(),
             bytes: 0,
             seq: start,
             forgotten: start,

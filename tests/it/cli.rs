@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "init",
     "run",
     "validate",
@@ -22,6 +22,7 @@ const VERBS: [&str; 17] = [
     "explain",
     "tap",
     "graph",
+    "kubeconfig",
     "plugin",
     "completions",
 ];
@@ -400,4 +401,29 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
+}
+
+#[test]
+fn a_kubeconfig_without_a_server_has_the_scope_every_bus_has() {
+    let text = good(&["kubeconfig", "-s", "http://127.0.0.1:9"]);
+    assert!(
+        text.contains("name: meshbus-local") && text.contains("server: \"http://127.0.0.1:9\""),
+        "{text}"
+    );
+    let named =
+        good(&["kubeconfig", "--scope", "east/1", "--name", "edge", "-s", "https://bus.example.com/"]);
+    let server = "server: \"https://bus.example.com/scopes/east%2F1\"";
+    assert!(named.contains("current-context: edge-east/1") && named.contains(server), "{named}");
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_merged_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = write(&directory, "config", "clusters: 1\n");
+    let merge = ["kubeconfig", "--merge", "--scope", "local"];
+    let output = meshbus(&merge).env("KUBECONFIG", &path).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("clusters is no list"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "clusters: 1\n");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }

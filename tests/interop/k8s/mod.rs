@@ -1,5 +1,6 @@
 //! The Kubernetes API that the bus serves, against real clients, and the client role, against real servers.
 
+mod asks;
 mod informers;
 mod kubectl;
 mod python;

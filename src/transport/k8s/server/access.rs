@@ -33,6 +33,18 @@ pub(super) struct User {
     pub(super) extra: Vec<(String, Vec<String>)>,
 }
 
+/// What a caller wants to reach.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub(super) definition: &'a Definition,
+    /// `status`; empty for the object itself.
+    pub(super) subresource: &'a str,
+    /// Empty for all, and where there are none.
+    pub(super) namespace: &'a str,
+    /// Empty for a collection.
+    pub(super) name: &'a str,
+}
+
 /// The caller of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
@@ -158,15 +170,9 @@ impl Caller {
         action: Action,
         topic: &Topic,
         verb: &str,
-        definition: &Definition,
-        namespace: &str,
-        name: &str,
+        target: Target<'_>,
     ) -> Result<(), Status> {
-        if self.may(action, topic) {
-            Ok(())
-        } else {
-            Err(self.forbidden(verb, definition, namespace, name))
-        }
+        if self.may(action, topic) { Ok(()) } else { Err(self.forbidden(verb, target)) }
     }
 
     /// Refuses a collection of which the caller may see nothing for sure. Where topics say little of the kind, each
@@ -186,11 +192,13 @@ impl Caller {
         if self.access.allows_filter(self.principal(), action, &filter) {
             return Ok(());
         }
-        Err(self.forbidden(verb, &kind.definition, namespace, ""))
+        let definition = &kind.definition;
+        Err(self.forbidden(verb, Target { definition, subresource: "", namespace, name: "" }))
     }
 
-    fn forbidden(&self, verb: &str, definition: &Definition, namespace: &str, name: &str) -> Status {
-        let resource = (&*definition.group, &*definition.plural);
+    fn forbidden(&self, verb: &str, target: Target<'_>) -> Status {
+        let Target { definition, subresource, namespace, name } = target;
+        let resource = (&*definition.group, &*definition.plural, subresource);
         forbidden(&self.user.name, verb, resource, namespace, name)
     }
 
@@ -199,15 +207,16 @@ impl Caller {
     }
 }
 
-/// 403 in the words of an API server; `resource` is its group and plural.
+/// 403 in the words of an API server; `resource` is its group, plural and subresource.
 pub(super) fn forbidden(
     who: &str,
     verb: &str,
-    resource: (&str, &str),
+    resource: (&str, &str, &str),
     namespace: &str,
     name: &str,
 ) -> Status {
-    let (group, plural) = resource;
+    let (group, plural, subresource) = resource;
+    let part = if subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{subresource}") };
     let place = if namespace.is_empty() {
         "at the cluster scope".to_owned()
     } else {
@@ -215,7 +224,7 @@ pub(super) fn forbidden(
     };
     let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };
     let message = format!(
-        "{}{named} is forbidden: User {who:?} cannot {verb} resource {plural:?} in API group {group:?} {place}",
+        "{}{named} is forbidden: User {who:?} cannot {verb} resource {part:?} in API group {group:?} {place}",
         crate::transport::k8s::codec::status::resource(group, plural),
     );
     Status::new(Reason::Forbidden, message).about(group, plural, name)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::accept::{self, Media, Wanted};
-use super::access::Caller;
+use super::access::{Caller, Target};
 use super::answer::{self, Answer, Body};
 use super::call::{Call, Resource};
 use super::position::{Options, reach};
@@ -39,7 +39,9 @@ pub(super) async fn answer(
         None => address::topic_of(&kind.key(&call.scope, &resource.namespace, name)),
     };
     if let Ok(topic) = topic {
-        caller.authorize_object(Action::Read, &topic, "get", definition, &resource.namespace, name)?;
+        let subresource = resource.subresource.as_deref().unwrap_or_default();
+        let target = Target { definition, subresource, namespace: &resource.namespace, name };
+        caller.authorize_object(Action::Read, &topic, "get", target)?;
     }
     let Some(record) = found else {
         return Err(Status::not_found(&definition.group, &definition.plural, name));

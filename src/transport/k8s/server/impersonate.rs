@@ -62,9 +62,9 @@ fn with_implied(name: &str, mut groups: Vec<String>) -> Vec<String> {
 pub(super) fn forbidden(who: &str, wanted: &str) -> Status {
     match service_account(wanted) {
         Some((namespace, name)) => {
-            forbidden_to(who, "impersonate", ("", "serviceaccounts"), namespace, name)
+            forbidden_to(who, "impersonate", ("", "serviceaccounts", ""), namespace, name)
         }
-        None => forbidden_to(who, "impersonate", ("", "users"), "", wanted),
+        None => forbidden_to(who, "impersonate", ("", "users", ""), "", wanted),
     }
 }
 

@@ -100,7 +100,7 @@ fn decide(
         _ => {
             // What others may do is for those who may look into the bus.
             if !caller.may_administer() {
-                let resource = (review.group, review.plural);
+                let resource = (review.group, review.plural, "");
                 return Err(forbidden(&caller.user().name, "create", resource, namespace, ""));
             }
             check(review, spec, namespace)?;

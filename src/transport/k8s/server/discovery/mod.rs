@@ -20,6 +20,7 @@ use super::answer::{self, Answer, Body};
 use super::call::{About, Call};
 use super::kind::Kind;
 use super::reviews;
+use crate::core::write::Ownership;
 
 mod groups;
 mod made;
@@ -91,11 +92,7 @@ pub(super) fn answer(shared: &Arc<Shared>, caller: &Caller, call: &Call) -> Opti
     match path.as_slice() {
         ["version"] => Some(answer::json(StatusCode::OK, &version())),
         ["livez" | "healthz" | "readyz", check @ ..] => health(shared, call, path.first()?, check),
-        ["scopes"] => {
-            let scopes: Vec<String> =
-                shared.bus.scopes().into_iter().map(|(scope, _)| scope.to_string()).collect();
-            Some(answer::json(StatusCode::OK, &json!({ "scopes": scopes })))
-        }
+        ["scopes"] => Some(answer::json(StatusCode::OK, &scopes(shared))),
         [] | ["openapi"] => Some(answer::json(StatusCode::OK, &paths(&kinds_of(shared, call)))),
         ["api" | "apis"] if wants_aggregated(call).is_some() => aggregated(shared, call, &path),
         ["api" | "apis", ..] => legacy(shared, call, &path),
@@ -129,6 +126,20 @@ fn health(shared: &Shared, call: &Call, of: &str, check: &[&str]) -> Option<Answ
     let lines: String = wanted.iter().map(line).collect();
     let verdict = if good { "passed" } else { "failed" };
     Some(answer::text(code, format!("{lines}{of} check {verdict}\n")))
+}
+
+/// What a client needs to reach each scope that holds anything: those of most connectors never do.
+fn scopes(shared: &Shared) -> Value {
+    let snapshot = shared.bus.snapshot();
+    let holds = |scope: &str, ownership: &Ownership| {
+        *ownership == Ownership::Local
+            || scope == shared.config.default_scope
+            || !shared.registry.of(scope).is_empty()
+            || snapshot.types(scope).next().is_some()
+    };
+    let scopes = shared.bus.scopes().into_iter().filter(|(scope, ownership)| holds(scope, ownership));
+    let scopes: Vec<String> = scopes.map(|(scope, _)| scope.to_string()).collect();
+    json!({"name": **shared.bus.name(), "default": shared.config.default_scope, "scopes": scopes})
 }
 
 fn kinds_of(shared: &Shared, call: &Call) -> Kinds {

@@ -102,6 +102,27 @@ async fn a4_others_may_not_be_somebody_else() {
     served.end().await;
 }
 
+#[tokio::test]
+async fn a4_a_refusal_names_the_part_of_the_object() {
+    let served = serve("").await;
+    served.put("core/v1/Pod", "web/p", &json!({"metadata": {"name": "p", "namespace": "web"}})).await;
+    served.bus.set_access(rules());
+    let bob = ("authorization", "Bearer token-bob");
+    let path = "/api/v1/namespaces/web/pods/p";
+    for (method, path, part, verb) in [
+        ("PATCH", format!("{path}/status"), "pods/status", "patch"),
+        ("GET", format!("{path}/status"), "pods/status", "get"),
+        ("DELETE", path.to_owned(), "pods", "delete"),
+    ] {
+        let (_, message) = served.call(method, &path, &[bob], b"{}").await.failure(403);
+        let expected = format!(
+            "pods \"p\" is forbidden: User \"bob\" cannot {verb} resource \"{part}\" in API group \"\" in the namespace \"web\""
+        );
+        assert_eq!(message, expected);
+    }
+    served.end().await;
+}
+
 /// The answer to a request with the client certificate of the fixtures.
 async fn with_certificate(served: &Served, method: &str, path: &str, token: Option<&str>) -> (u16, Value) {
     let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name);

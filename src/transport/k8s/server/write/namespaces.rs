@@ -4,6 +4,7 @@ use bytestring::ByteString;
 use serde_json::{Value, json};
 
 use super::super::Shared;
+use super::super::access::Target;
 use super::super::kind::{Form, Kind};
 use super::{Writing, metadata, not_allowed};
 use crate::core::access::Action;
@@ -67,7 +68,10 @@ impl Writing<'_> {
             http::Method::PATCH => "patch",
             _ => "delete",
         };
-        self.caller.authorize_object(Action::Write, &topic, verb, &self.kind().definition, namespace, name)
+        let definition = &self.kind().definition;
+        let subresource = self.resource.subresource.as_deref().unwrap_or_default();
+        let target = Target { definition, subresource, namespace, name };
+        self.caller.authorize_object(Action::Write, &topic, verb, target)
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::super::access::Target;
 use super::super::answer::Answer;
 use super::{Writing, body, metadata, refused};
 use crate::core::Topic;
@@ -23,7 +24,9 @@ impl Writing<'_> {
             body::object(self.kind(), &self.call.headers, &self.call.body, self.options.validation)?;
         let spec = object.get("spec").cloned().unwrap_or(Value::Null);
         let (event, topic) = Self::read(spec, &object)?;
-        self.caller.authorize_object(Action::Publish, &topic, "create", &self.kind().definition, "", "")?;
+        let definition = &self.kind().definition;
+        let target = Target { definition, subresource: "", namespace: "", name: "" };
+        self.caller.authorize_object(Action::Publish, &topic, "create", target)?;
         let Some(name) = self.send(event, &topic).await? else {
             return Ok(self.answer(StatusCode::CREATED, &object));
         };
