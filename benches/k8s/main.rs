@@ -72,7 +72,7 @@ fn fan_out(args: &Args, report: &mut Report, dir: &Path) -> Result<(), Failure> 
     let mut ours = Readers::connect(port, &path, watchers)?;
     // The bytes of a line are learnt from the first change, and are what the bare loop writes.
     let mut patch = wire::Patcher::connect(port)?;
-    patch.send(0)?;
+    patch.send(1)?;
     let line = ours.first_line()?;
     let bare_port = free_port()?;
     let bare_args = [bare_port.to_string(), watchers.to_string(), line.len().to_string()];
@@ -85,7 +85,7 @@ fn fan_out(args: &Args, report: &mut Report, dir: &Path) -> Result<(), Failure> 
     trigger.write_all(b"t")?;
 
     let (mut ratio, mut here, mut there) = (Samples::default(), Samples::default(), Samples::default());
-    let mut value = 0;
+    let mut value = 1;
     for _ in 0..args.rounds {
         let p99_bare = paced(&mut theirs, changes, line.len(), |_| Ok(trigger.write_all(b"x")?))?;
         let p99 = paced(&mut ours, changes, 0, |_| {
