@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{App, Shared};
-use crate::core::{Bus, Cause, Envelope, Key, Timestamp};
+use crate::core::{Bus, Cause, Envelope, Key, Timestamp, uuid};
 use crate::runtime::task;
 use crate::schema::address;
 
@@ -182,7 +182,7 @@ impl App {
             .and_then(|held| held.get("firstTimestamp").cloned())
             .unwrap_or_else(|| json!(time));
         let metadata = held.as_ref().and_then(|held| held.get("metadata").cloned()).unwrap_or_else(|| {
-            json!({"name": name, "namespace": NAMESPACE, "uid": uid(&key, &time), "creationTimestamp": time})
+            json!({"name": name, "namespace": NAMESPACE, "uid": uuid::of(&[&key.to_string(), &time]), "creationTimestamp": time})
         });
         let kind = now.key.type_url.rsplit('/').next().unwrap_or_default();
         let event = json!({
@@ -230,13 +230,4 @@ fn own_type(kind: &str) -> String {
 
 fn own_key(kind: &str, name: &ByteString) -> Key {
     Key::new(Key::LOCAL, own_type(kind), name.clone())
-}
-
-/// A UUID that is the same for the same key and time.
-fn uid(key: &Key, time: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(format!("{key} {time}"));
-    let hex = data_encoding::HEXLOWER.encode(&digest);
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    format!("{}-{}-5{}-a{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
 }

@@ -1,9 +1,6 @@
 //! Events on the command line: made from arguments, read from and written as one JSON CloudEvent.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use crate::core::{Change, Envelope, Topic};
 use crate::schema::cloudevents::json;
@@ -43,16 +40,6 @@ pub(super) fn as_sent(envelope: &Envelope, bus: &str) -> Envelope {
     envelope
 }
 
-/// An identity for an event that is given none: a UUID of version 7, so the time and 74 random bits.
-pub(super) fn new_id() -> ByteString {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let random = fastrand::u128(..);
-    let high = (millis << 16) | 0x7000 | (random as u64 & 0x0fff);
-    let low = ((random >> 64) as u64 >> 2) | (1 << 63);
-    let [a, b, c] = [high >> 32, (high >> 16) & 0xffff, high & 0xffff];
-    format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,13 +55,5 @@ mod tests {
         assert_eq!(sent.extensions.get("mbhops"), None);
         assert_eq!(sent.attribute("mbtopic").as_deref(), Some("a/b"));
         assert_eq!(as_sent(&event, "other").attribute("mbhops").as_deref(), Some("0"));
-    }
-
-    #[test]
-    fn an_id_is_a_uuid_of_its_own() {
-        let (a, b) = (new_id(), new_id());
-        assert_ne!(a, b);
-        assert_eq!(a.len(), 36);
-        assert_eq!(a.as_bytes()[14], b'7');
     }
 }

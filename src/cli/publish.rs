@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 
-use super::event::{MESSAGE_TYPE, SOURCE, new_id};
+use super::event::{MESSAGE_TYPE, SOURCE};
 use super::http::{Client, Request};
 use super::input::{self, INPUT_MAX, duration, pair};
 use super::peer::{Peer, Remote};
@@ -18,7 +18,7 @@ use super::server::{Reach, Server, set, setting};
 use super::{Failure, output};
 use crate::core::delivery::Target;
 use crate::core::spelling::{from_subject, to_subject};
-use crate::core::{Envelope, Outcome, Timestamp, Topic};
+use crate::core::{Envelope, Outcome, Timestamp, Topic, uuid};
 use crate::runtime::task;
 use crate::schema::cloudevents::{json, set_attribute};
 
@@ -126,7 +126,7 @@ impl Pub {
     }
 
     fn event(&self, topic: &Topic, data: Bytes) -> Result<Envelope, Failure> {
-        let id = self.id.clone().map_or_else(new_id, Into::into);
+        let id = self.id.clone().map_or_else(uuid::timed, Into::into);
         let mut event = Envelope::event(topic.clone(), id, self.source.clone(), self.kind.clone());
         event.time = Some(Timestamp::now());
         event.subject = self.subject.clone().map(Into::into);

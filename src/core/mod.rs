@@ -3,7 +3,8 @@
 //! In reading order: what travels ([`envelope`], [`topic`], [`timestamp`]), how it is selected and spelt
 //! ([`selector`], [`cesql`], [`view`], [`data`], [`trie`], [`spelling`], [`template`]), where it is kept ([`record`], [`log`], [`state`]),
 //! who moves it ([`bus`], [`consumer`], [`subscription`], [`route`], [`delivery`], [`drops`]), how state is written
-//! ([`mod@write`], [`resync`]), and what is answered ([`receipt`], [`error`]).
+//! ([`mod@write`], [`resync`]), what is answered ([`receipt`], [`error`]), and how
+//! what has no identity of its own is given one ([`uuid`]).
 
 pub mod access;
 pub mod bus;
@@ -31,6 +32,7 @@ pub mod template;
 pub mod timestamp;
 pub mod topic;
 pub mod trie;
+pub mod uuid;
 pub mod view;
 pub mod write;
 

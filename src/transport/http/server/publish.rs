@@ -1,7 +1,6 @@
 //! `POST /` and `POST /v1/publish`: events in, answered when every route has them.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +16,7 @@ use super::access::Caller;
 use super::encoded::TOPIC;
 use super::problem::{EventProblem, Problem};
 use crate::core::access::Action;
-use crate::core::{DecodeError, Envelope, Outcome, Receipt, Refused, Seq, Topic};
+use crate::core::{DecodeError, Envelope, Outcome, Receipt, Refused, Seq, Topic, uuid};
 use crate::transport::http::codec::{self, Message, Unreadable};
 
 /// The header that tells the position of what was published or written.
@@ -121,7 +120,7 @@ fn read(shared: &Shared, headers: &HeaderMap, body: &Bytes) -> Result<(Vec<Entry
         Message::Event(event) => Ok((one(*event), false)),
         Message::Plain => {
             let source = format!("//meshbus/http/{}", shared.name);
-            let event = codec::plain(headers, body, shared.unplaced.clone(), new_id(), source);
+            let event = codec::plain(headers, body, shared.unplaced.clone(), uuid::timed(), source);
             Ok((one(event.map_err(|error| malformed(&error))?), false))
         }
         Message::Batch(batch) => {
@@ -242,20 +241,4 @@ fn answer_batch(ids: Vec<Option<String>>, fates: Vec<Fate>) -> Fate {
         status = StatusCode::UNPROCESSABLE_ENTITY;
     }
     Err(Problem::batch(status, total, errors))
-}
-
-/// An identity for an event that came without: a UUID of version 7, so the time and 74 random bits.
-fn new_id() -> String {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let random = fastrand::u128(..);
-    let high = (millis << 16) | 0x7000 | (random as u64 & 0x0fff);
-    let low = ((random >> 64) as u64 >> 2) | (1 << 63);
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    )
 }

@@ -3,13 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::core::data::is_json;
 use crate::core::record::Record;
 use crate::core::spelling::path_segment;
 use crate::core::state::version_of;
-use crate::core::{Envelope, Key};
+use crate::core::{Envelope, Key, uuid};
 use crate::schema::cloudevents;
 use crate::schema::kinds::proto_name;
 use crate::transport::k8s::server::kind::Kind;
@@ -112,26 +111,7 @@ fn time(envelope: &Envelope) -> Value {
 
 /// The same for a key at all times: there is no other record of when it began.
 fn uid(key: &Key) -> String {
-    let mut hash = Sha256::new();
-    for part in [&key.scope, &key.type_url, &key.name] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    let mut bytes = hash.finalize();
-    // Version 8 of RFC 9562: made as we like.
-    if let [_, _, _, _, _, _, version, _, variant, ..] = bytes.as_mut_slice() {
-        *version = *version & 0x0f | 0x80;
-        *variant = *variant & 0x3f | 0x80;
-    }
-    let digits = data_encoding::HEXLOWER.encode(&bytes);
-    let mut text = String::with_capacity(36);
-    for (at, digit) in digits.chars().take(32).enumerate() {
-        if matches!(at, 8 | 12 | 16 | 20) {
-            text.push('-');
-        }
-        text.push(digit);
-    }
-    text
+    uuid::of(&[&key.scope, &key.type_url, &key.name])
 }
 
 /// A plain value: JSON as it is, other text as text, the rest in base64.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::core::uuid;
 use crate::transport::k8s::codec::status::{Reason, Status};
 
 /// Letters and digits of a generated name's end: no vowels, so that it spells nothing.
@@ -10,22 +11,6 @@ const GENERATED: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const GENERATED_LENGTH: usize = 5;
 /// Longest beginning of a generated name, in bytes.
 const GENERATE_MAX: usize = 58;
-
-/// A random UUID (version 4).
-pub(super) fn uid() -> String {
-    let bits = (fastrand::u128(..) & !(0xf000_u128 << 64) & !(0xc000_u128 << 48))
-        | (0x4000 << 64)
-        | (0x8000 << 48);
-    let hex = format!("{bits:032x}");
-    let mut uid = String::with_capacity(36);
-    for (at, digit) in hex.chars().enumerate() {
-        if matches!(at, 8 | 12 | 16 | 20) {
-            uid.push('-');
-        }
-        uid.push(digit);
-    }
-    uid
-}
 
 /// Now, as metadata has times: whole seconds in UTC.
 pub(super) fn now() -> String {
@@ -84,7 +69,7 @@ pub(super) fn create(object: &mut Value, namespace: &str, name: &str, counts: bo
     } else {
         metadata.insert("namespace".to_owned(), json!(namespace));
     }
-    metadata.insert("uid".to_owned(), json!(uid()));
+    metadata.insert("uid".to_owned(), json!(uuid::random()));
     metadata.insert("creationTimestamp".to_owned(), json!(now()));
     if counts {
         metadata.insert("generation".to_owned(), json!(1));
@@ -154,16 +139,6 @@ fn wanted(object: &Value) -> Vec<(&str, &Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_uid_is_a_random_uuid() {
-        let uid = uid();
-        let parts: Vec<usize> = uid.split('-').map(str::len).collect();
-        assert_eq!(parts, [8, 4, 4, 4, 12]);
-        assert_eq!(uid.as_bytes()[14], b'4', "{uid}");
-        assert!(b"89ab".contains(&uid.as_bytes()[19]), "{uid}");
-        assert_ne!(uid, super::uid());
-    }
 
     #[test]
     fn a_generated_name_begins_as_asked_and_is_short_enough() {

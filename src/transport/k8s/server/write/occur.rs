@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::super::access::Target;
 use super::super::answer::Answer;
 use super::{Writing, body, metadata, refused};
-use crate::core::Topic;
 use crate::core::access::Action;
 use crate::core::spelling::path_segment;
+use crate::core::{Topic, uuid};
 use crate::schema::cloudevents;
 use crate::transport::k8s::codec::status::{Reason, Status};
 
@@ -57,7 +57,7 @@ impl Writing<'_> {
         };
         let topic = fields.remove(TOPIC);
         fields.entry("specversion").or_insert_with(|| json!("1.0"));
-        fields.entry("id").or_insert_with(|| json!(metadata::uid()));
+        fields.entry("id").or_insert_with(|| json!(uuid::random()));
         fields.entry("source").or_insert_with(|| json!("/kubernetes"));
         let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         let topic = match topic {
