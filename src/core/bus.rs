@@ -257,7 +257,8 @@ impl Bus {
         max: usize,
         overflow: Overflow,
     ) -> Result<Subscription, Gone> {
-        Subscription::open(self.clone(), selector, start, Role::Subscription { max: max.max(1), overflow })
+        let role = Role::Subscription { max: max.max(1), overflow, changes_only: selector.is_of_state() };
+        Subscription::open(self.clone(), selector, start, role)
     }
 
     /// Registers who owns a key space. With `writable` the connector gets the writes of its keys.

@@ -46,6 +46,8 @@ pub(crate) enum Role {
     Subscription {
         max: usize,
         overflow: Overflow,
+        /// Whether events are nothing to it, so that a flood of them takes none of its room.
+        changes_only: bool,
     },
     Route {
         /// The route's number in lineages; the same over reloads.
@@ -107,7 +109,12 @@ impl Consumer {
     /// blocking subscriptions that are over their limit.
     pub(crate) fn push(&self, entry: Entry, full: &AtomicUsize) {
         let (max, overflow) = match &self.role {
-            Role::Subscription { max, overflow } => (*max, *overflow),
+            Role::Subscription { changes_only: true, .. }
+                if !entry.records().iter().any(|record| record.is_change()) =>
+            {
+                return;
+            }
+            Role::Subscription { max, overflow, .. } => (*max, *overflow),
             Role::Route { inbox, seat, blocks, .. } => {
                 return inbox.push(std::iter::once(Parcel { seat: *seat, entry, held: *blocks }));
             }

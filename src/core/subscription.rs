@@ -128,11 +128,6 @@ impl Subscription {
         }
     }
 
-    /// Whether only state can match, so that the changes ring alone is read.
-    fn is_state_only(&self) -> bool {
-        self.selector.scope.is_some() || self.selector.type_url.is_some() || self.selector.name.is_some()
-    }
-
     fn go_live(&mut self) {
         let filters = std::slice::from_ref(&self.filter);
         let (consumer, seq) = self.bus.attach(self.role.clone(), filters, |inner| inner.state.seq());
@@ -187,7 +182,7 @@ impl Subscription {
 
     /// Up to `limit` records after `seen`; fewer means that the queue is attached and nothing is missed.
     fn read_on(&mut self, limit: usize) -> Result<Records, Gone> {
-        let ring = self.is_state_only().then_some(Ring::Changes);
+        let ring = self.selector.is_of_state().then_some(Ring::Changes);
         let seen = self.seen;
         if limit == 1 {
             // Only asks whether the position is held, before the first message.
@@ -239,7 +234,7 @@ impl Subscription {
         let last = records.last()?.seq;
         // After a resynchronisation the queue holds changes that the snapshot has told already.
         let untold = |record: &Record| record.seq > seen || !record.is_change();
-        let plain = on_topic && self.selector.predicates.is_empty() && !self.is_state_only();
+        let plain = on_topic && self.selector.predicates.is_empty() && !self.selector.is_of_state();
         let selected: Records = if plain && records.iter().all(|record| untold(record)) {
             Arc::clone(records)
         } else {

@@ -78,6 +78,11 @@ impl Selector {
         self
     }
 
+    /// Whether it names parts of a key, so that events are nothing to it.
+    pub fn is_of_state(&self) -> bool {
+        self.scope.is_some() || self.type_url.is_some() || self.name.is_some()
+    }
+
     /// Whether the envelope is wanted.
     ///
     /// # Errors
@@ -95,8 +100,7 @@ impl Selector {
         if self.topic.as_ref().is_some_and(|filter| !filter.matches(&envelope.topic)) {
             return Ok(false);
         }
-        let wants_state = self.scope.is_some() || self.type_url.is_some() || self.name.is_some();
-        if wants_state && !envelope.change.key().is_some_and(|key| self.matches_key(key)) {
+        if self.is_of_state() && !envelope.change.key().is_some_and(|key| self.matches_key(key)) {
             return Ok(false);
         }
         for predicate in &self.predicates {
