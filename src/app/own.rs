@@ -8,15 +8,13 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{App, Shared};
-use crate::core::{Bus, Cause, Envelope, Key, Timestamp, uuid};
+use crate::core::{Bus, Envelope, Key, Timestamp};
 use crate::runtime::task;
-use crate::schema::address;
+use crate::schema::{address, own};
 
 /// How often is looked for changes of connectors.
 const LOOK: Duration = Duration::from_millis(500);
@@ -24,10 +22,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const ROUTES_AT: u32 = 10;
 /// Most keys published at a look.
 const AT_ONCE: usize = 256;
-/// The kind of an Event about a connector or route.
-const EVENT: &str = "core/v1/Event";
-/// The namespace of Events about what has none.
-const NAMESPACE: &str = "default";
 
 /// One key as it should be.
 struct Wanted {
@@ -70,14 +64,13 @@ impl App {
                 break;
             }
             let before = bus.get(&one.key).map(|record| record.envelope.data.clone());
-            let data = Bytes::from(one.data.to_string());
-            if before.as_ref() == Some(&data) {
+            if before.as_deref() == Some(one.data.to_string().as_bytes()) {
                 continue;
             }
             let before =
                 before.and_then(|before| serde_json::from_slice(&before).ok()).unwrap_or(Value::Null);
             batch.extend(self.event(&one, &before));
-            batch.extend(put(one.key, data));
+            batch.extend(put(one.key, &one.data));
         }
         if !batch.is_empty() {
             // Nobody waits for these: whoever wants them finds them in the table.
@@ -108,7 +101,7 @@ impl App {
                     "waiting": running.mailbox.len(),
                 },
             });
-            Some(Wanted { key: own_key("Connector", &status.name), data })
+            Some(Wanted { key: own::key("Connector", status.name.clone()), data })
         });
         wanted.collect()
     }
@@ -146,7 +139,7 @@ impl App {
                     "inFlight": stats.in_flight.get(),
                 },
             });
-            Wanted { key: own_key("Route", &name), data }
+            Wanted { key: own::key("Route", name), data }
         });
         routes.collect()
     }
@@ -168,66 +161,23 @@ impl App {
             (_, Some(error)) => ("Failed", error),
             _ => return None,
         };
-        let name = format!("{}.{}", now.key.name, reason.to_lowercase());
-        let key = Key::new(Key::LOCAL, EVENT, format!("{NAMESPACE}/{name}"));
-        let held = self
-            .0
-            .bus
-            .get(&key)
-            .and_then(|record| serde_json::from_slice::<Value>(&record.envelope.data).ok());
-        let count = held.as_ref().and_then(|held| held.get("count")?.as_u64()).unwrap_or(0) + 1;
-        let time = Timestamp::now().text().to_string();
-        let first = held
-            .as_ref()
-            .and_then(|held| held.get("firstTimestamp").cloned())
-            .unwrap_or_else(|| json!(time));
-        let metadata = held.as_ref().and_then(|held| held.get("metadata").cloned()).unwrap_or_else(|| {
-            json!({"name": name, "namespace": NAMESPACE, "uid": uuid::of(&[&key.to_string(), &time]), "creationTimestamp": time})
-        });
-        let kind = now.key.type_url.rsplit('/').next().unwrap_or_default();
-        let event = json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": metadata,
-            "involvedObject": {"apiVersion": "meshbus.dev/v1", "kind": kind, "name": &*now.key.name, "namespace": ""},
-            "reason": reason,
-            "message": message,
-            "type": "Warning",
-            "count": count,
-            "firstTimestamp": first,
-            "lastTimestamp": time,
-            "source": {"component": "meshbus"},
-            "reportingComponent": "meshbus.dev/bus",
-            "reportingInstance": &**self.0.bus.name(),
-        });
-        put(key, event.to_string().into())
+        let key = own::event_key(&now.key, reason);
+        let held = self.0.bus.get(&key).map(|record| record.envelope.data.clone());
+        let warning = own::Warning { reason, message: &message };
+        own::event(self.0.bus.name(), &now.key, warning, held.as_deref(), Timestamp::now())
     }
 }
 
 /// Deletions of what is no more.
 fn gone(bus: &Bus, kind: &str, wanted: &[Wanted]) -> Vec<Envelope> {
     let named: hashbrown::HashSet<&Key> = wanted.iter().map(|one| &one.key).collect();
-    let (snapshot, type_url) = (bus.snapshot(), own_type(kind));
+    let (snapshot, type_url) = (bus.snapshot(), own::key(kind, "").type_url);
     let keys = snapshot.range(Some(Key::LOCAL), Some(&type_url), None);
     let gone = keys.filter_map(|record| record.envelope.change.key()).filter(|key| !named.contains(key));
-    gone.filter_map(|key| {
-        Some(Envelope::delete(address::topic_of(key).ok()?, key.clone(), "", Cause::Deleted))
-    })
-    .collect()
+    gone.filter_map(|key| Some(own::delete(address::topic_of(key).ok()?, key.clone()))).collect()
 }
 
 /// `None` only for a name that no topic spells; such a thing is not shown.
-fn put(key: Key, data: Bytes) -> Option<Envelope> {
-    let mut envelope = Envelope::put(address::topic_of(&key).ok()?, key, "", data);
-    envelope.datacontenttype = Some(ByteString::from_static("application/json"));
-    envelope.time = Some(Timestamp::now());
-    Some(envelope)
-}
-
-fn own_type(kind: &str) -> String {
-    format!("{}/{kind}", crate::schema::kinds::OWN)
-}
-
-fn own_key(kind: &str, name: &ByteString) -> Key {
-    Key::new(Key::LOCAL, own_type(kind), name.clone())
+fn put(key: Key, data: &Value) -> Option<Envelope> {
+    Some(own::put(address::topic_of(&key).ok()?, key, data, Timestamp::now()))
 }

@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout, reason = "printing is what the command line is for")]
 
 mod address;
+#[cfg(feature = "xds")]
+mod bootstrap;
 mod completions;
 mod delete;
 mod eval;
@@ -86,6 +88,8 @@ enum Verb {
     Graph(graph::Graph),
     #[cfg(feature = "k8s")]
     Kubeconfig(kubeconfig::Kubeconfig),
+    #[cfg(feature = "xds")]
+    Bootstrap(bootstrap::Bootstrap),
     #[cfg(feature = "wasm")]
     Plugin(plugin::Plugin),
     Completions(completions::Completions),
@@ -115,6 +119,8 @@ impl Cli {
             Verb::Graph(verb) => verb.run(),
             #[cfg(feature = "k8s")]
             Verb::Kubeconfig(verb) => Box::pin(verb.run()).await,
+            #[cfg(feature = "xds")]
+            Verb::Bootstrap(verb) => verb.run(),
             #[cfg(feature = "wasm")]
             Verb::Plugin(verb) => verb.run().await,
             Verb::Completions(verb) => verb.run(),

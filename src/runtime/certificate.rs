@@ -14,14 +14,16 @@ const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 
 /// Whom a certificate names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Subject {
-    pub(super) name: ByteString,
-    pub(super) groups: Vec<String>,
+pub struct Subject {
+    /// The common name.
+    pub name: ByteString,
+    /// The organizations.
+    pub groups: Vec<String>,
 }
 
 impl Subject {
     /// Reads the first of a chain; `None` where it names nobody.
-    pub(super) fn of(chain: Option<&[CertificateDer<'_>]>) -> Option<Self> {
+    pub fn of(chain: Option<&[CertificateDer<'_>]>) -> Option<Self> {
         let certificate = Certificate::from_der(chain?.first()?).ok()?;
         let (mut name, mut groups) = (None, Vec::new());
         let parts = certificate.tbs_certificate.subject.0.iter().flat_map(|part| part.0.iter());

@@ -1,11 +1,13 @@
 //! The runtime: what runs connectors, listens, and shows how everything is.
 //!
 //! [`task`] is the only place that spawns; [`supervisor`] keeps connectors running; [`shutdown`] ends them in two
-//! steps; [`listener`], [`tls`] and [`connection`] serve addresses; [`watch`] hears signals and changed files; [`telemetry`],
+//! steps; [`listener`], [`tls`], [`certificate`] and [`connection`] serve addresses; [`watch`] hears signals and changed files; [`telemetry`],
 //! [`metrics`], [`admin`] and [`health`] let people and machines look in.
 
 pub mod admin;
 pub mod backoff;
+#[cfg(any(feature = "k8s", feature = "xds"))]
+pub mod certificate;
 pub mod connection;
 pub mod health;
 pub mod listener;

@@ -22,6 +22,8 @@ pub mod k8s;
 pub mod mqtt;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "xds")]
+pub mod xds;
 
 /// A protocol the bus speaks. Builds connectors from configuration and performs no I/O doing so.
 pub trait Transport: Sync {
@@ -109,4 +111,6 @@ pub static TRANSPORTS: &[&dyn Transport] = &[
     &mqtt::Mqtt,
     #[cfg(feature = "k8s")]
     &k8s::K8s,
+    #[cfg(feature = "xds")]
+    &xds::Xds,
 ];

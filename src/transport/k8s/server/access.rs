@@ -8,7 +8,6 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::Shared;
-use super::certificate::Subject;
 use super::impersonate;
 use super::kind::{Form, Kind};
 use super::topics::filter_of;
@@ -16,6 +15,7 @@ use crate::core::access::{Access, Action};
 use crate::core::bus::Bus;
 use crate::core::selector::TopicFilter;
 use crate::core::{Key, Topic};
+use crate::runtime::certificate::Subject;
 use crate::schema::registry::Definition;
 use crate::transport::k8s::codec::status::{Reason, Status};
 

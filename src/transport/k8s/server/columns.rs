@@ -47,6 +47,17 @@ const CONNECTOR: &[Plain] = &[
     ("Last Error", ".status.lastError", 1),
 ];
 
+const CONNECTION: &[Plain] = &[
+    ("Node", ".spec.node", 0),
+    ("Transport", ".spec.transport", 0),
+    ("Address", ".spec.address", 0),
+    ("Agent", ".spec.agent", 0),
+    ("Refused", ".status.refused", 0),
+    ("Cluster", ".spec.cluster", 1),
+    ("Scope", ".spec.scope", 1),
+    ("Principal", ".spec.principal", 1),
+];
+
 /// The columns of a kind in a scope.
 pub(super) fn columns(shared: &Shared, scope: &ByteString, kind: &Kind) -> Arc<[Column]> {
     let age = || Column::path("Age", ColumnKind::Date, ".metadata.creationTimestamp").ok();
@@ -66,6 +77,7 @@ pub(super) fn columns(shared: &Shared, scope: &ByteString, kind: &Kind) -> Arc<[
         Form::Made if proto_name(&kind.stored_as).is_some() => RESOURCE,
         Form::Made if &*kind.definition.kind == "Route" => ROUTE,
         Form::Made if &*kind.definition.kind == "Connector" => CONNECTOR,
+        Form::Made if &*kind.definition.kind == "Connection" => CONNECTION,
         Form::Object | Form::Event | Form::Made => &[],
     };
     let plain = plain.iter().filter_map(|(name, path, priority)| {

@@ -12,9 +12,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::access::Caller;
 use super::answer::{self, Answer};
 use super::call::{About, Call, Resource};
-use super::certificate::Subject;
 use super::parse::{Place, place};
 use super::{Shared, compress, get, list, view, watch};
+use crate::runtime::certificate::Subject;
 use crate::transport::k8s::codec::status::{Reason, Status};
 
 /// Answers one request of who showed that certificate.

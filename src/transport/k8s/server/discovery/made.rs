@@ -97,8 +97,25 @@ const OWN: &[Own] = &[
     Own {
         kind: "Connection",
         description: "A client that is connected to one of the bus's servers.",
-        spec: &[],
-        status: &[],
+        spec: &[
+            ("transport", "string", "The protocol it speaks."),
+            ("connector", "string", "The server it is connected to."),
+            ("variant", "string", "The variant of the protocol."),
+            ("address", "string", "Its address and port."),
+            ("principal", "string", "The name that its token or certificate proves."),
+            ("scope", "string", "The key space it sees."),
+            ("node", "string", "What it calls itself."),
+            ("cluster", "string", "The cluster it says it is of."),
+            ("agent", "string", "Its program and version."),
+            ("locality", "object", "Where it says it runs."),
+            ("metadata", "object", "What else it says of itself."),
+            ("clientFeatures", "[]string", "What it can do beyond the protocol's base."),
+            ("connectedAt", "string", "Since when it is connected."),
+        ],
+        status: &[
+            ("refused", "string", "The types of which it refuses resources."),
+            ("types", "[]object", "Of each type what was sent, accepted and refused last."),
+        ],
     },
     Own {
         kind: "Flow",

@@ -1,0 +1,75 @@
+//! The discovery services: which method of which service is which variant, of which type.
+
+use super::kinds::{
+    CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, RUNTIME, SCOPED_ROUTES, SECRET, VIRTUAL_HOST,
+};
+use super::response::Variant;
+
+/// What a path calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// Which variant its messages are of.
+    pub variant: Variant,
+    /// The type, where the service has but one: requests may leave it out.
+    pub type_url: Option<&'static str>,
+}
+
+/// Service, what follows `Stream` and `Delta` in the names of its methods, and type.
+const SERVICES: [(&str, &str, Option<&str>); 10] = [
+    ("envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None),
+    ("envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters", Some(CLUSTER)),
+    ("envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints", Some(ENDPOINTS)),
+    ("envoy.service.listener.v3.ListenerDiscoveryService", "Listeners", Some(LISTENER)),
+    ("envoy.service.route.v3.RouteDiscoveryService", "Routes", Some(ROUTES)),
+    ("envoy.service.route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes", Some(SCOPED_ROUTES)),
+    ("envoy.service.route.v3.VirtualHostDiscoveryService", "VirtualHosts", Some(VIRTUAL_HOST)),
+    ("envoy.service.secret.v3.SecretDiscoveryService", "Secrets", Some(SECRET)),
+    ("envoy.service.runtime.v3.RuntimeDiscoveryService", "Runtime", Some(RUNTIME)),
+    ("envoy.service.extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs", Some(EXTENSION)),
+];
+
+/// The method of a request's path.
+pub fn method(path: &str) -> Option<Method> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let (_, resources, type_url) = *SERVICES.iter().find(|(name, ..)| *name == service)?;
+    let variant = match method.strip_suffix(resources)? {
+        // The one service without this method.
+        "Stream" if type_url != Some(VIRTUAL_HOST) => Variant::Sotw,
+        "Delta" => Variant::Delta,
+        _ => return None,
+    };
+    Some(Method { variant, type_url })
+}
+
+/// The path of the aggregated service.
+pub fn aggregated(variant: Variant) -> &'static str {
+    match variant {
+        Variant::Sotw => "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+        Variant::Delta => "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_found_by_path() {
+        for variant in [Variant::Sotw, Variant::Delta] {
+            assert_eq!(method(aggregated(variant)), Some(Method { variant, type_url: None }));
+        }
+        let routes = method("/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes");
+        assert_eq!(routes, Some(Method { variant: Variant::Sotw, type_url: Some(ROUTES) }));
+        let hosts = "/envoy.service.route.v3.VirtualHostDiscoveryService/";
+        assert!(method(&format!("{hosts}DeltaVirtualHosts")).is_some());
+        for path in [
+            "",
+            "/",
+            "/a/b",
+            &format!("{hosts}StreamVirtualHosts"),
+            "/envoy.service.route.v3.RouteDiscoveryService/Routes",
+        ] {
+            assert_eq!(method(path), None, "{path}");
+        }
+    }
+}

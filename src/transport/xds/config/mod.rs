@@ -1,0 +1,5 @@
+//! Settings, read into checked values.
+
+mod server;
+
+pub use server::{NodeRule, ServerConfig};

@@ -1,0 +1,67 @@
+//! XDS: a server that shows the bus's state as resources, in both variants of the protocol.
+//!
+//! Follows the [xDS transport protocol] of release 1.37 and later, version 3 of the API. Any type is served: Envoy's, the
+//! kinds of Kubernetes as `group/version/Kind`, the bus's own.
+//!
+//! | on the wire | in the envelope |
+//! |---|---|
+//! | `type_url` | the key's type |
+//! | the name of a resource | the key's name; of an object of Kubernetes `namespace/name`, or `/name` |
+//! | `Resource.version` | the key's version |
+//! | `version_info`, `system_version_info` | a position in the log |
+//! | `Any.value` | `data` |
+//! | the scope a node sees | the key's scope, by the rules of `nodes` |
+//! | a resource in a response | `change` = Put |
+//! | `removed_resources`; absence in a whole response | `change` = Delete |
+//!
+//! A client with the versions of what it has in `initial_resource_versions` is told the difference. One that sends
+//! `{"*": POSITION}` there, with a position from `system_version_info`, is told what has changed since; where that is no
+//! longer known it hears `OUT_OF_RANGE` for the name `*`, and begins again with versions.
+//!
+//! Not supported: `Fetch` methods, compressed requests, times to live, aliases.
+//!
+//! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
+
+use super::{Connector, Transport, TransportSchema};
+use crate::config::{ConfigError, Section};
+use crate::core::delivery::Target;
+
+mod client;
+pub mod codec;
+pub mod config;
+mod server;
+
+pub use server::Server;
+
+use config::ServerConfig;
+
+/// The transport.
+#[derive(Debug)]
+pub struct Xds;
+
+impl Transport for Xds {
+    fn name(&self) -> &'static str {
+        "xds"
+    }
+
+    fn schemes(&self) -> &'static [&'static str] {
+        &["xds"]
+    }
+
+    fn schema(&self) -> TransportSchema {
+        TransportSchema { client: None, server: Some(schemars::schema_for!(ServerConfig)), target: None }
+    }
+
+    fn client(&self, _name: &str, section: &Section) -> Result<Box<dyn Connector>, ConfigError> {
+        Err(client::unavailable(section))
+    }
+
+    fn server(&self, _name: &str, section: &Section) -> Result<Box<dyn Connector>, ConfigError> {
+        Ok(Box::new(Server::new(ServerConfig::from_section(section)?)))
+    }
+
+    fn target(&self, _connector: &Section, section: &Section) -> Result<Target, ConfigError> {
+        let hint = "put the resource as state, which the server serves";
+        Err(section.error_with_hint("", "an XDS server is no sink", hint))
+    }
+}

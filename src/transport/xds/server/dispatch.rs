@@ -1,0 +1,107 @@
+//! From a call to a stream, or to the status that refuses it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
+use http_body_util::StreamBody;
+use hyper::body::{Frame, Incoming};
+
+use super::Shared;
+use super::caller::Caller;
+use super::requests::Requests;
+use super::stream::Stream;
+use crate::transport::xds::codec::services::{self, Method};
+use crate::transport::xds::codec::status::{Code, Status};
+
+/// The body of an answer: a stream, or nothing.
+pub(super) type Body =
+    StreamBody<Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+pub(super) fn answer(
+    shared: &Arc<Shared>,
+    peer: SocketAddr,
+    subject: Option<&ByteString>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    if request.method() != HttpMethod::POST || !request.headers().get(CONTENT_TYPE).is_some_and(is_grpc) {
+        let mut response = Response::new(empty());
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
+    match open(shared, peer, subject, request) {
+        Ok(stream) => {
+            let mut response = Response::new(stream);
+            response.headers_mut().insert(CONTENT_TYPE, GRPC);
+            response
+        }
+        Err(status) => {
+            let mut response = Response::new(empty());
+            *response.headers_mut() = status.trailers();
+            response.headers_mut().insert(CONTENT_TYPE, GRPC);
+            response
+        }
+    }
+}
+
+fn open(
+    shared: &Arc<Shared>,
+    peer: SocketAddr,
+    subject: Option<&ByteString>,
+    request: Request<Incoming>,
+) -> Result<Body, Status> {
+    let method = services::method(request.uri().path()).ok_or_else(|| {
+        let text = format!("there is no method {}", request.uri().path());
+        Status::new(Code::Unimplemented, text)
+    })?;
+    check_encoding(request.headers())?;
+    let caller = Caller::of(&shared.bus, request.headers(), subject)?;
+    let Ok(seat) = Arc::clone(&shared.streams).try_acquire_owned() else {
+        let text = format!("{} streams are open, the most there may be", shared.config.max_streams);
+        return Err(Status::new(Code::ResourceExhausted, text));
+    };
+    let max = shared.config.max_request.0 as usize;
+    let requests = Requests::new(request.into_body(), max, shared.budget.clone());
+    let stream = open_stream(shared, method, caller, peer, requests);
+    let frames = stream::unfold((stream, seat), |(mut stream, seat)| async move {
+        let frame = stream.next().await?;
+        Some((Ok(frame), (stream, seat)))
+    });
+    Ok(StreamBody::new(Box::pin(frames)))
+}
+
+fn open_stream(
+    shared: &Arc<Shared>,
+    method: Method,
+    caller: Caller,
+    peer: SocketAddr,
+    requests: Requests,
+) -> Box<Stream> {
+    // Boxed: the future that yields frames moves it each time.
+    Box::new(Stream::new(Arc::clone(shared), method, caller, peer, requests))
+}
+
+/// # Errors
+/// `UNIMPLEMENTED` for compressed requests.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Status> {
+    match headers.get("grpc-encoding") {
+        Some(encoding) if encoding != "identity" => {
+            let text = format!("grpc-encoding {encoding:?} is not supported: use identity");
+            Err(Status::new(Code::Unimplemented, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn empty() -> Body {
+    StreamBody::new(Box::pin(stream::empty()))
+}

@@ -1,0 +1,284 @@
+//! The feed of a scope: one subscription to the bus for all streams, which finds for each change the streams that
+//! want it.
+//!
+//! A change costs as much as there are streams that want it. What streams look up in the table and what a feed tells
+//! are kept in step by one short lock: under it a stream says what it wants and takes its snapshot, and the feed
+//! checks a change against the table and tells it. So nothing is missed in between, and no stream is told an older
+//! state after a newer one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use super::full::{Full, Fulls};
+use super::inbox::{Entry, Inbox, Waiting};
+use super::item::{Batch, Item};
+use crate::core::bus::Ingress;
+use crate::core::consumer::Overflow;
+use crate::core::record::Records;
+use crate::core::selector::Selector;
+use crate::core::state::Snapshot;
+use crate::core::subscription::{Message, Start, Subscription};
+use crate::core::{Change, Seq};
+use crate::runtime::shutdown::Shutdown;
+use crate::transport::xds::codec::demand::Interest;
+use crate::transport::xds::codec::kinds::kind_of;
+
+/// Most changes that wait for a feed; beyond, its streams look up what they missed.
+const WAITING_MAX: usize = 65_536;
+
+/// What all streams of a scope share.
+#[derive(Debug)]
+pub(super) struct Feed {
+    bus: Ingress,
+    scope: ByteString,
+    index: Mutex<Index>,
+    fulls: Fulls,
+    inboxes: AtomicU64,
+}
+
+/// Who wants what.
+#[derive(Debug, Default)]
+struct Index {
+    types: HashMap<ByteString, Takers>,
+    /// All that was changed up to here is told.
+    told: Seq,
+}
+
+/// Who wants something of a type.
+#[derive(Debug, Default)]
+struct Takers {
+    all: HashMap<u64, Arc<Inbox>>,
+    prefixes: BTreeMap<ByteString, Vec<Arc<Inbox>>>,
+    names: HashMap<ByteString, Vec<Arc<Inbox>>>,
+    /// Its last change that was told.
+    changed: Seq,
+}
+
+/// A publication's changes of one type.
+struct Changed {
+    type_url: ByteString,
+    rank: (bool, u8),
+    items: Vec<Arc<Item>>,
+}
+
+impl Feed {
+    /// Begins to follow a scope. The subscription is to be run by [`follow`].
+    pub(super) fn open(bus: &Ingress, scope: ByteString) -> (Arc<Self>, Option<Subscription>) {
+        let selector = Selector { scope: Some(scope.clone()), ..Selector::default() };
+        // From now on nothing of the log is needed, so none of it can be gone.
+        let subscription = bus.subscribe(selector, Start::Now, WAITING_MAX, Overflow::DropOldest).ok();
+        let feed = Self {
+            bus: bus.clone(),
+            scope,
+            index: Mutex::default(),
+            fulls: Fulls::default(),
+            inboxes: AtomicU64::new(0),
+        };
+        feed.index.lock().told = bus.snapshot().seq();
+        (Arc::new(feed), subscription)
+    }
+
+    /// A new inbox for up to `max` changes.
+    pub(super) fn inbox(&self, max: usize) -> Arc<Inbox> {
+        Arc::new(Inbox::new(self.inboxes.fetch_add(1, Ordering::Relaxed), max))
+    }
+
+    /// The scope.
+    pub(super) fn scope(&self) -> &ByteString {
+        &self.scope
+    }
+
+    /// Changes what a stream is told of a type, and gives the table as it is at this moment with all that was told
+    /// before.
+    pub(super) fn want(
+        &self,
+        inbox: &Arc<Inbox>,
+        type_url: &ByteString,
+        added: &[Interest],
+        dropped: &[Interest],
+    ) -> (Snapshot, Waiting) {
+        let mut index = self.index.lock();
+        if !added.is_empty() || !dropped.is_empty() {
+            // What nobody wanted has not been followed: from now on it is.
+            let fresh = Takers { changed: index.told, ..Takers::default() };
+            let takers = index.types.entry(type_url.clone()).or_insert(fresh);
+            for interest in dropped {
+                takers.remove(inbox, interest);
+            }
+            for interest in added {
+                takers.add(inbox, interest);
+            }
+            if takers.is_empty() {
+                index.types.remove(type_url);
+            }
+        }
+        (self.bus.snapshot(), inbox.take())
+    }
+
+    /// Takes what waits for a stream, with the table at this moment.
+    pub(super) fn look(&self, inbox: &Inbox) -> (Snapshot, Waiting) {
+        let _told = self.index.lock();
+        (self.bus.snapshot(), inbox.take())
+    }
+
+    /// All of a type, encoded; shared by those who ask for it between two changes.
+    pub(super) fn full(&self, wanted: Full<'_>, snapshot: &Snapshot) -> super::full::Parts {
+        let changed = self.index.lock().types.get(wanted.type_url).map(|takers| takers.changed);
+        self.fulls.get(wanted, &self.scope, changed.unwrap_or_default(), snapshot)
+    }
+
+    /// Tells changes to those who want them.
+    fn tell(&self, records: &Records) {
+        let Some(last) = records.last().map(|record| record.seq) else { return };
+        let mut index = self.index.lock();
+        let before = index.told;
+        index.told = last;
+        let snapshot = self.bus.snapshot();
+        for changed in changes(records, &index, &snapshot, last) {
+            if let Some(takers) = index.types.get_mut(&changed.type_url) {
+                takers.changed = last;
+                takers.tell(changed, before);
+            }
+        }
+    }
+
+    /// Tells all streams that they have to look up what they missed.
+    fn tell_lost(&self, seq: Seq) {
+        let mut index = self.index.lock();
+        let before = std::mem::replace(&mut index.told, seq);
+        for takers in index.types.values_mut() {
+            takers.changed = seq;
+            let names = takers.prefixes.values().chain(takers.names.values()).flatten();
+            takers.all.values().chain(names).for_each(|inbox| inbox.lose(before));
+        }
+    }
+}
+
+/// Runs a feed until the end of the shutdown.
+pub(super) async fn follow(feed: Arc<Feed>, mut subscription: Subscription, shutdown: Shutdown) {
+    let mut resync = false;
+    loop {
+        let message = tokio::select! {
+            message = subscription.next() => message,
+            () = shutdown.end() => return,
+        };
+        match message {
+            None | Some(Message::Gone(_)) => return,
+            Some(message) => feed.on(message, &mut resync),
+        }
+    }
+}
+
+impl Feed {
+    fn on(&self, message: Message, resync: &mut bool) {
+        match message {
+            Message::Batch(records) if !*resync => self.tell(&records),
+            Message::Batch(_) | Message::Lost(_) | Message::Gone(_) => {}
+            Message::SnapshotBegin => *resync = true,
+            Message::SnapshotEnd(seq) => {
+                *resync = false;
+                self.tell_lost(seq);
+            }
+        }
+    }
+}
+
+/// The changes that are wanted and that still are the state of their key, in the order in which they can be told.
+///
+/// Those of a key that has changed since are left out: the later change comes, too. What is removed of types to which
+/// others refer is last, so that whoever looks in between finds no reference to what is not there.
+fn changes(records: &Records, index: &Index, snapshot: &Snapshot, at: Seq) -> Vec<Changed> {
+    let mut changes: Vec<Changed> = Vec::new();
+    for record in records.iter() {
+        let (Change::Put(key, _) | Change::Delete(key, ..)) = &record.envelope.change else { continue };
+        if !index.types.contains_key(&key.type_url) {
+            continue;
+        }
+        let removed = matches!(record.envelope.change, Change::Delete(..));
+        let current = snapshot.get(key).map(|current| current.seq);
+        if current != (!removed).then_some(record.seq) {
+            continue;
+        }
+        let kind = kind_of(&key.type_url);
+        let rank = (removed && kind.removed_last, kind.rank);
+        let item = Arc::new(Item::new(Arc::clone(record), at));
+        match changes.iter_mut().find(|changed| changed.rank == rank && changed.type_url == key.type_url) {
+            Some(changed) => changed.items.push(item),
+            None => changes.push(Changed { type_url: key.type_url.clone(), rank, items: vec![item] }),
+        }
+    }
+    changes.sort_by_key(|changed| changed.rank);
+    changes
+}
+
+impl Takers {
+    fn tell(&self, changed: Changed, before: Seq) {
+        let Changed { type_url, items, .. } = changed;
+        if !self.names.is_empty() || !self.prefixes.is_empty() {
+            for item in &items {
+                self.tell_named(&type_url, item, before);
+            }
+        }
+        if !self.all.is_empty() {
+            let batch = Arc::new(Batch::new(type_url, items));
+            self.all.values().for_each(|inbox| inbox.push(Entry::Batch(Arc::clone(&batch)), before));
+        }
+    }
+
+    fn tell_named(&self, type_url: &ByteString, item: &Arc<Item>, before: Seq) {
+        let name = item.name();
+        let prefixes = if self.prefixes.is_empty() { None } else { Some(name.match_indices('/')) };
+        let prefixed =
+            prefixes.into_iter().flatten().filter_map(|(at, _)| self.prefixes.get(name.get(..=at)?));
+        for inbox in self.names.get(name).into_iter().chain(prefixed).flatten() {
+            inbox.push(Entry::One(type_url.clone(), Arc::clone(item)), before);
+        }
+    }
+
+    fn add(&mut self, inbox: &Arc<Inbox>, interest: &Interest) {
+        match interest {
+            Interest::All => drop(self.all.insert(inbox.id, Arc::clone(inbox))),
+            Interest::Prefix(prefix) => {
+                self.prefixes.entry(prefix.clone()).or_default().push(Arc::clone(inbox));
+            }
+            Interest::Name(name) => self.names.entry(name.clone()).or_default().push(Arc::clone(inbox)),
+        }
+    }
+
+    fn remove(&mut self, inbox: &Inbox, interest: &Interest) {
+        match interest {
+            Interest::All => drop(self.all.remove(&inbox.id)),
+            Interest::Prefix(prefix) => {
+                if let Some(inboxes) = self.prefixes.get_mut(prefix)
+                    && without(inboxes, inbox)
+                {
+                    self.prefixes.remove(prefix);
+                }
+            }
+            Interest::Name(name) => {
+                if let Some(inboxes) = self.names.get_mut(name)
+                    && without(inboxes, inbox)
+                {
+                    self.names.remove(name);
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.prefixes.is_empty() && self.names.is_empty()
+    }
+}
+
+/// Takes an inbox out; whether none is left.
+fn without(inboxes: &mut Vec<Arc<Inbox>>, inbox: &Inbox) -> bool {
+    if let Some(at) = inboxes.iter().position(|have| have.id == inbox.id) {
+        inboxes.swap_remove(at);
+    }
+    inboxes.is_empty()
+}

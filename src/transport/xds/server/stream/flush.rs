@@ -1,0 +1,207 @@
+//! Telling what has changed, in an order in which nothing is referred to that is not there: what is new of clusters and
+//! their endpoints, then what refers to them, then what of them is gone.
+//!
+//! What refers to clusters waits until the client has answered to new ones, which an Envoy does when they are warm; but
+//! not longer than [`WARM`], since not every client answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use tokio::time::Instant;
+
+use super::answer::{wanted, whole};
+use super::of_type::{OfType, Pending};
+use super::outbox::{Gathered, Outbox};
+use super::session::Session;
+use crate::core::Seq;
+use crate::core::state::Snapshot;
+use crate::transport::xds::codec::demand::Interest;
+use crate::transport::xds::codec::kinds::{CLUSTER, REFERS_TO_CLUSTERS};
+use crate::transport::xds::codec::response::Variant;
+use crate::transport::xds::codec::status::{Code, Status};
+use crate::transport::xds::server::item::Item;
+
+/// How long what refers to new clusters waits for the client's answer to them.
+pub(super) const WARM: Duration = Duration::from_secs(5);
+
+/// The response about clusters that is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub(super) nonce: u32,
+    pub(super) until: Instant,
+}
+
+/// What a pass tells of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// All.
+    All,
+    /// Only what is there; what is gone stays for later.
+    Put,
+}
+
+/// Tells what waits of all types, and returns what has to be waited for before the rest can be.
+pub(super) fn flush(
+    types: &mut [(&ByteString, &mut OfType)],
+    session: &Session,
+    snapshot: &Snapshot,
+    outbox: &mut Outbox,
+    mut hold: Option<Hold>,
+) -> Option<Hold> {
+    types.sort_by_key(|(_, of)| of.kind.rank);
+    let refers = |of: &OfType| of.kind.rank >= REFERS_TO_CLUSTERS && of.kind.rank < 5;
+    let others = types.iter().any(|(_, of)| refers(of) && of.has_pending());
+    let referred = types.iter().any(|(_, of)| refers(of) && !of.demand.is_empty());
+    for (type_url, of) in types.iter_mut() {
+        if !of.has_pending() || refers(of) && hold.is_some() {
+            continue;
+        }
+        let pass = if of.kind.removed_last && (others || hold.is_some()) { Pass::Put } else { Pass::All };
+        let before = outbox.last();
+        tell((type_url, of), pass, session, snapshot, outbox);
+        if ***type_url == *CLUSTER && outbox.last() != before && referred && of.told_some() {
+            hold = Some(Hold { nonce: outbox.last(), until: Instant::now() + WARM });
+        }
+    }
+    if hold.is_none() {
+        for (type_url, of) in types.iter_mut().filter(|(_, of)| of.has_pending()) {
+            tell((type_url, of), Pass::All, session, snapshot, outbox);
+        }
+    }
+    hold
+}
+
+fn tell(
+    (type_url, of): (&ByteString, &mut OfType),
+    pass: Pass,
+    session: &Session,
+    snapshot: &Snapshot,
+    outbox: &mut Outbox,
+) {
+    match (outbox.variant, of.kind.whole) {
+        (Variant::Delta, _) => tell_delta((type_url, of), pass, session, outbox),
+        (Variant::Sotw, true) => tell_whole((type_url, of), pass, session, snapshot, outbox),
+        (Variant::Sotw, false) => tell_partly((type_url, of), session, outbox),
+    }
+}
+
+fn tell_delta(
+    (type_url, of): (&ByteString, &mut OfType),
+    pass: Pass,
+    session: &Session,
+    outbox: &mut Outbox,
+) {
+    if let Pending::Shared(batch) = &of.pending {
+        let batch = Arc::clone(batch);
+        let split = pass == Pass::Put && batch.items.iter().any(|item| item.is_removed());
+        let news = batch.items.iter().all(|item| of.demand.is_news(item.name(), item.seq()));
+        let fits = batch.len() <= outbox.max;
+        if !split && news && fits && of.demand.is_wildcard() && session.may_see_all(type_url) {
+            of.pending = Pending::Nothing;
+            of.demand.told(
+                &[Interest::All],
+                batch.items.iter().map(|item| item.seq()).max().unwrap_or_default(),
+            );
+            let told = Arc::clone(batch.told(&outbox.bus));
+            return outbox.tell(of, &told);
+        }
+    }
+    let at = of.pending.at();
+    let mut gathered = Gathered::default();
+    for item in take(of, pass, session) {
+        if item.is_removed() {
+            gathered.removed.push(item.name().clone());
+        } else {
+            gathered.resources.push(Arc::clone(item.encoded()));
+        }
+    }
+    if !gathered.is_empty() {
+        outbox.send(of, type_url, at, false, &gathered);
+    }
+}
+
+/// Each response is all there is, so what is gone but must stay for now is sent as it was last.
+fn tell_whole(
+    (type_url, of): (&ByteString, &mut OfType),
+    pass: Pass,
+    session: &Session,
+    snapshot: &Snapshot,
+    outbox: &mut Outbox,
+) {
+    let items = of.pending.take();
+    let visible = |item: &&Arc<Item>| session.may_see(item.record());
+    let news = items.iter().filter(visible).any(|item| of.demand.is_news(item.name(), item.seq()));
+    let gone = items.iter().filter(|item| item.is_removed()).filter(visible);
+    of.kept.extend(gone.map(|item| Arc::clone(item.encoded())));
+    if pass == Pass::All && (news || of.again || !of.kept.is_empty()) {
+        of.again = false;
+        of.kept.clear();
+        return whole((type_url, of), Vec::new(), session, snapshot, outbox);
+    }
+    if pass == Pass::All || !news {
+        return;
+    }
+    let mut resources = wanted(type_url, of, session, snapshot);
+    of.kept.retain(|gone| resources.iter().all(|resource| resource.name != gone.name));
+    resources.extend(of.kept.iter().cloned());
+    of.demand.told_all(snapshot.seq());
+    let gathered = Gathered { resources, ..Gathered::default() };
+    outbox.send(of, type_url, snapshot.seq(), true, &gathered);
+}
+
+/// What is gone cannot be told by absence where responses are partial: it is an error, for clients that read those.
+fn tell_partly((type_url, of): (&ByteString, &mut OfType), session: &Session, outbox: &mut Outbox) {
+    let at = of.pending.at();
+    let mut gathered = Gathered::default();
+    for item in take(of, Pass::All, session) {
+        if item.is_removed() {
+            let text = format!("{:?} was removed", item.name());
+            gathered.errors.push((item.name().clone(), Status::new(Code::NotFound, text)));
+        } else {
+            gathered.resources.push(Arc::clone(item.encoded()));
+        }
+    }
+    if !gathered.is_empty() {
+        outbox.send(of, type_url, at, false, &gathered);
+    }
+}
+
+/// Takes what waits and is news to this client.
+fn take(of: &mut OfType, pass: Pass, session: &Session) -> Vec<Arc<Item>> {
+    let mut items = of.pending.take();
+    items.retain(|item| of.demand.is_news(item.name(), item.seq()) && session.may_see(item.record()));
+    if pass == Pass::Put {
+        let (removed, put) = items.into_iter().partition(|item: &Arc<Item>| item.is_removed());
+        for item in removed {
+            of.pending.add(item);
+        }
+        items = put;
+    }
+    for item in &items {
+        of.demand.told_name(item.name(), item.seq());
+    }
+    items
+}
+
+/// All changes of a type after a position, as far as they are wanted.
+///
+/// # Errors
+/// When they are no longer known, so that it cannot be found out what is gone: the client has to begin again.
+pub(super) fn missed(
+    (type_url, of): (&ByteString, &OfType),
+    session: &Session,
+    snapshot: &Snapshot,
+    after: Seq,
+) -> Result<Vec<Arc<Item>>, Status> {
+    let changes = snapshot.changes_after(after).map_err(|gone| {
+        let text = format!("fell behind by more than is remembered ({gone}): connect again");
+        Status::new(Code::Aborted, text)
+    })?;
+    let ours = changes.filter(|record| {
+        record.envelope.change.key().is_some_and(|key| {
+            key.type_url == *type_url && key.scope == *session.feed.scope() && of.demand.wants(&key.name)
+        })
+    });
+    Ok(ours.map(|record| Arc::new(Item::new(Arc::clone(record), snapshot.seq()))).collect())
+}

@@ -1,0 +1,364 @@
+//! One stream: the requests of a client for any number of types, and the responses to it.
+//!
+//! A stream is the body of its response, so it makes a response only when the client reads: one that does not costs
+//! what waits in its [`Inbox`], which is bounded.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use hyper::body::Frame;
+use meshbus_proto::google;
+use meshbus_proto::xds::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
+use prost::Message;
+use tokio::time::sleep_until;
+use tracing::debug;
+
+use self::flush::{Hold, flush, missed};
+use self::of_type::{Answered, OfType};
+use self::outbox::Outbox;
+use self::presence::Presence;
+use self::session::Session;
+use super::Shared;
+use super::caller::Caller;
+use super::inbox::{Entry, Inbox, Waiting};
+use super::requests::Requests;
+use crate::core::Seq;
+use crate::core::state::Snapshot;
+use crate::transport::xds::codec::demand::Asked;
+use crate::transport::xds::codec::kinds::{CLUSTER, kind_of};
+use crate::transport::xds::codec::response::{Variant, nonce_number};
+use crate::transport::xds::codec::services::Method;
+use crate::transport::xds::codec::status::{Code, Status};
+
+mod answer;
+mod flush;
+mod of_type;
+mod outbox;
+mod presence;
+mod session;
+
+/// A stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    shared: Arc<Shared>,
+    method: Method,
+    caller: Caller,
+    peer: SocketAddr,
+    requests: Requests,
+    outbox: Outbox,
+    /// From the first request on, in which the client says who it is.
+    session: Option<Session>,
+    types: HashMap<ByteString, OfType>,
+    hold: Option<Hold>,
+    presence: Presence,
+    end: End,
+}
+
+/// How far a stream is from its end.
+#[derive(Debug)]
+enum End {
+    Open,
+    /// What waits is sent, then the status.
+    Ending(Status),
+    Ended,
+}
+
+/// What a stream waits for.
+enum Event {
+    Request(Result<Option<Bytes>, Status>),
+    Changed,
+    Warm,
+    Drain,
+}
+
+/// A request of either variant.
+enum Request {
+    Sotw(DiscoveryRequest),
+    Delta(DeltaDiscoveryRequest),
+}
+
+impl Stream {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        method: Method,
+        caller: Caller,
+        peer: SocketAddr,
+        requests: Requests,
+    ) -> Self {
+        let bus = shared.bus.name().clone();
+        let outbox = Outbox::new(method.variant, bus, shared.config.response_max());
+        let presence = Presence::new(&shared, peer, method.variant);
+        Self {
+            shared,
+            method,
+            caller,
+            peer,
+            requests,
+            outbox,
+            session: None,
+            types: HashMap::new(),
+            hold: None,
+            presence,
+            end: End::Open,
+        }
+    }
+
+    /// The next part of the response.
+    pub(super) async fn next(&mut self) -> Option<Frame<Bytes>> {
+        loop {
+            if let Some(bytes) = self.outbox.pop() {
+                return Some(Frame::data(bytes));
+            }
+            match std::mem::replace(&mut self.end, End::Ended) {
+                End::Open => self.end = End::Open,
+                End::Ending(status) => {
+                    debug!(peer = %self.peer, %status, "stream ends");
+                    self.leave();
+                    return Some(Frame::trailers(status.trailers()));
+                }
+                End::Ended => return None,
+            }
+            let event = self.event().await;
+            if let Err(status) = self.on(event) {
+                self.end = End::Ending(status);
+            }
+            // Before the response, so that whoever follows connections knows a node when it is told something.
+            self.presence.tell(&self.types).await;
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let inbox = self.session.as_ref().map(|session| Arc::clone(&session.inbox));
+        let until = self.hold.map(|hold| hold.until);
+        tokio::select! {
+            request = self.requests.next() => Event::Request(request),
+            () = arrived(inbox.as_deref()) => Event::Changed,
+            () = reached(until) => Event::Warm,
+            () = self.shared.shutdown.drain() => Event::Drain,
+        }
+    }
+
+    /// # Errors
+    /// The status with which the stream ends.
+    fn on(&mut self, event: Event) -> Result<(), Status> {
+        match event {
+            Event::Request(Ok(Some(bytes))) => self.on_request(bytes),
+            Event::Request(Ok(None)) => Err(Status::ok()),
+            Event::Request(Err(status)) => Err(status),
+            Event::Changed => self.on_changed(),
+            Event::Warm => {
+                self.hold = None;
+                self.on_changed()
+            }
+            Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
+        }
+    }
+
+    fn on_changed(&mut self) -> Result<(), Status> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let (snapshot, waiting) = session.feed.look(&session.inbox);
+        self.take(waiting, &snapshot)?;
+        self.flush(&snapshot);
+        Ok(())
+    }
+
+    fn on_request(&mut self, bytes: Bytes) -> Result<(), Status> {
+        let mut request = Request::decode(self.method.variant, bytes)?;
+        let (node, type_url, nonce, refusal) = request.head();
+        self.meet(node)?;
+        let type_url = match (self.method.type_url, type_url) {
+            (Some(own), given) if given.is_empty() || given == own => ByteString::from_static(own),
+            (Some(own), given) => {
+                let text = format!("this service is of {own}, not of {given:?}");
+                return Err(Status::new(Code::InvalidArgument, text));
+            }
+            (None, given) if given.is_empty() => {
+                let text = "type_url is required on an aggregated stream";
+                return Err(Status::new(Code::InvalidArgument, text));
+            }
+            (None, given) => given.into(),
+        };
+        let Some(session) = &self.session else { return Ok(()) };
+        let of = self.types.entry(type_url.clone()).or_insert_with(|| OfType::new(kind_of(&type_url)));
+        match of.answered(nonce_number(&nonce), refusal) {
+            Answered::Refused => self.presence.refused(&session.node, &type_url, of),
+            Answered::Recovered => self.presence.stands(),
+            Answered::Accepted | Answered::Nothing => {}
+        }
+        let legacy = of.kind.legacy_wildcard && !session.is_grpc();
+        let asked = match &mut request {
+            Request::Sotw(request) => of.demand.sotw(request, legacy),
+            Request::Delta(request) => of.demand.delta(request, legacy),
+        };
+        self.count_names()?;
+        self.answer(&type_url, &asked)
+    }
+
+    /// Takes the node of the first request.
+    fn meet(&mut self, node: Option<Node>) -> Result<(), Status> {
+        if self.session.is_some() {
+            return Ok(());
+        }
+        let node = node.unwrap_or_default();
+        let feed = self.shared.feeds.of(&self.shared, &node, self.caller.principal())?;
+        let inbox = feed.inbox(self.shared.config.max_queued);
+        let allow_secrets = self.shared.config.allow_secrets;
+        let (variant, caller) = (self.method.variant, self.caller.clone());
+        debug!(peer = %self.peer, node = node.id, agent = node.user_agent_name, scope = %feed.scope(), "node");
+        if node.user_agent_name == "envoy" {
+            // An Envoy takes responses of any length, and counts the first of a type as all of it.
+            self.outbox.max = self.outbox.max.max(self.shared.config.max_request.0 as usize);
+        }
+        self.presence.met(&node, &feed, self.caller.principal());
+        self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets });
+        Ok(())
+    }
+
+    fn answer(&mut self, type_url: &ByteString, asked: &Asked) -> Result<(), Status> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let (snapshot, waiting) = session.feed.want(&session.inbox, type_url, &asked.added, &asked.dropped);
+        self.take(waiting, &snapshot)?;
+        let Some((session, of)) = self.session.as_ref().zip(self.types.get_mut(type_url)) else {
+            return Ok(());
+        };
+        let dropped = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
+        if !dropped.is_empty() {
+            let (_, waiting) = session.feed.want(&session.inbox, type_url, &[], &dropped);
+            self.take(waiting, &snapshot)?;
+        }
+        self.flush(&snapshot);
+        Ok(())
+    }
+
+    /// Sorts what waited by types.
+    fn take(&mut self, waiting: Waiting, snapshot: &Snapshot) -> Result<(), Status> {
+        for entry in waiting.entries {
+            match entry {
+                Entry::Batch(batch) => {
+                    if let Some(of) = self.types.get_mut(&batch.type_url) {
+                        of.pending.add_batch(batch);
+                    }
+                }
+                Entry::One(type_url, item) => {
+                    if let Some(of) = self.types.get_mut(&type_url) {
+                        of.pending.add(item);
+                    }
+                }
+            }
+        }
+        waiting.lost.map_or(Ok(()), |after| self.look_up_missed(after, snapshot))
+    }
+
+    fn look_up_missed(&mut self, after: Seq, snapshot: &Snapshot) -> Result<(), Status> {
+        let Some(session) = &self.session else { return Ok(()) };
+        debug!(peer = %self.peer, node = session.node.id, %after, "fell behind");
+        for (type_url, of) in self.types.iter_mut().filter(|(_, of)| !of.demand.is_empty()) {
+            if self.method.variant == Variant::Sotw && of.kind.whole {
+                of.again = true;
+                continue;
+            }
+            for item in missed((type_url, of), session, snapshot, after)? {
+                of.pending.add(item);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, snapshot: &Snapshot) {
+        let Some(session) = &self.session else { return };
+        if let Some(hold) = self.hold
+            && !self.types.get(CLUSTER).is_some_and(|of| of.is_unanswered(hold.nonce))
+        {
+            self.hold = None;
+        }
+        if !self.types.values().any(OfType::has_pending) {
+            return;
+        }
+        let mut types: Vec<_> = self.types.iter_mut().collect();
+        self.hold = flush(&mut types, session, snapshot, &mut self.outbox, self.hold);
+    }
+
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when the client asks for more names than one stream may.
+    fn count_names(&self) -> Result<(), Status> {
+        let (names, max) =
+            (self.types.values().map(|of| of.demand.len()).sum::<usize>(), self.shared.config.max_names);
+        if names <= max && self.types.len() <= max {
+            return Ok(());
+        }
+        let text =
+            format!("the stream asks for {names} names, the most is {max}: ask for \"*\", or by prefix");
+        Err(Status::new(Code::ResourceExhausted, text))
+    }
+
+    /// Takes the stream off the index of its feed.
+    fn leave(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        for (type_url, of) in self.types.drain() {
+            let dropped: Vec<_> = of.demand.interests().collect();
+            drop(session.feed.want(&session.inbox, &type_url, &[], &dropped));
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Request {
+    fn decode(variant: Variant, bytes: Bytes) -> Result<Self, Status> {
+        let decoded = match variant {
+            Variant::Sotw => DiscoveryRequest::decode(bytes).map(Self::Sotw),
+            Variant::Delta => DeltaDiscoveryRequest::decode(bytes).map(Self::Delta),
+        };
+        decoded.map_err(|error| {
+            Status::new(Code::InvalidArgument, format!("the request cannot be decoded: {error}"))
+        })
+    }
+
+    /// Takes out what both have: node, type, nonce, and why a response is refused.
+    fn head(&mut self) -> (Option<Node>, String, String, Option<String>) {
+        let text = |status: google::Status| {
+            let mut message = status.message;
+            message.truncate(message.floor_char_boundary(REFUSAL_MAX));
+            message
+        };
+        let (node, type_url, nonce, error) = match self {
+            Self::Sotw(request) => (
+                request.node.take(),
+                &mut request.type_url,
+                &mut request.response_nonce,
+                request.error_detail.take(),
+            ),
+            Self::Delta(request) => (
+                request.node.take(),
+                &mut request.type_url,
+                &mut request.response_nonce,
+                request.error_detail.take(),
+            ),
+        };
+        (node, std::mem::take(type_url), std::mem::take(nonce), error.map(text))
+    }
+}
+
+/// Most bytes kept of why a client refuses a response.
+const REFUSAL_MAX: usize = 4096;
+
+async fn arrived(inbox: Option<&Inbox>) {
+    match inbox {
+        Some(inbox) => inbox.arrived().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn reached(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,195 @@
+//! What a stream knows of one type: what is wanted, what waits to be told, and what the client said of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+
+use crate::core::Seq;
+use crate::transport::xds::codec::demand::Demand;
+use crate::transport::xds::codec::kinds::Kind;
+use crate::transport::xds::codec::resource::Encoded;
+use crate::transport::xds::server::item::{Batch, Item, Named};
+
+/// Responses whose answer is waited for; of older ones nothing is known then.
+const UNANSWERED_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct OfType {
+    pub(super) kind: Kind,
+    pub(super) demand: Demand,
+    pub(super) pending: Pending,
+    /// Whether all has to be told again, whatever waits; state of the world only.
+    pub(super) again: bool,
+    /// What is gone but is still told for now, as others may refer to it; state of the world only.
+    pub(super) kept: Vec<Arc<Encoded>>,
+    unanswered: VecDeque<Sent>,
+    pub(super) standing: Standing,
+}
+
+/// Changes that wait to be told.
+#[derive(Debug, Default)]
+pub(super) enum Pending {
+    #[default]
+    Nothing,
+    /// One batch as it is, whose response is shared.
+    Shared(Arc<Batch>),
+    /// By name; of each the last.
+    Named(HashMap<ByteString, Arc<Item>>),
+}
+
+/// A response, until the client answers it.
+#[derive(Debug)]
+struct Sent {
+    nonce: u32,
+    names: Arc<[Named]>,
+}
+
+/// What a client's answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// It answers nothing.
+    Nothing,
+    /// A response is accepted.
+    Accepted,
+    /// As accepted, after one that was not.
+    Recovered,
+    /// A response is refused: see [`Standing::refused`].
+    Refused,
+}
+
+/// What is known of how far the client is.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    pub(super) sent: u32,
+    pub(super) accepted: u32,
+    /// The last refusal, with what was refused; forgotten when a later response is accepted.
+    pub(super) refused: Option<Refusal>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) nonce: u32,
+    pub(super) message: String,
+    pub(super) names: Arc<[Named]>,
+}
+
+impl OfType {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            demand: Demand::default(),
+            pending: Pending::Nothing,
+            again: false,
+            kept: Vec::new(),
+            unanswered: VecDeque::new(),
+            standing: Standing::default(),
+        }
+    }
+
+    /// Notes that a response was sent.
+    pub(super) fn sent(&mut self, nonce: u32, names: Arc<[Named]>) {
+        if self.unanswered.len() >= UNANSWERED_MAX {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back(Sent { nonce, names });
+        self.standing.sent = nonce;
+    }
+
+    /// Takes a client's answer to a response. What answers no response, or one that is answered already, says nothing:
+    /// its nonce may be from another stream.
+    pub(super) fn answered(&mut self, nonce: Option<u32>, refusal: Option<String>) -> Answered {
+        let Some(at) = self.unanswered.iter().position(|sent| Some(sent.nonce) == nonce) else {
+            return Answered::Nothing;
+        };
+        // Answers come in order, so those before have none.
+        let Some(sent) = self.unanswered.drain(..=at).next_back() else { return Answered::Nothing };
+        match refusal {
+            None => {
+                self.standing.accepted = sent.nonce;
+                if self.standing.refused.take().is_some() {
+                    Answered::Recovered
+                } else {
+                    Answered::Accepted
+                }
+            }
+            Some(message) => {
+                self.standing.refused = Some(Refusal { nonce: sent.nonce, message, names: sent.names });
+                Answered::Refused
+            }
+        }
+    }
+
+    /// Whether there is something to tell.
+    pub(super) fn has_pending(&self) -> bool {
+        self.again || !self.kept.is_empty() || !self.pending.is_nothing()
+    }
+
+    /// Whether the last response held resources.
+    pub(super) fn told_some(&self) -> bool {
+        self.unanswered.back().is_some_and(|sent| !sent.names.is_empty())
+    }
+
+    /// Whether the client has not answered to a response.
+    pub(super) fn is_unanswered(&self, nonce: u32) -> bool {
+        self.unanswered.iter().any(|sent| sent.nonce == nonce)
+    }
+}
+
+impl Pending {
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    pub(super) fn add_batch(&mut self, batch: Arc<Batch>) {
+        if self.is_nothing() {
+            *self = Self::Shared(batch);
+        } else {
+            batch.items.iter().for_each(|item| self.add(Arc::clone(item)));
+        }
+    }
+
+    pub(super) fn add(&mut self, item: Arc<Item>) {
+        let items = self.named();
+        let newer = |have: &Arc<Item>| have.seq() >= item.seq();
+        if !items.get(item.name()).is_some_and(newer) {
+            items.insert(item.name().clone(), item);
+        }
+    }
+
+    /// The changes by name.
+    fn named(&mut self) -> &mut HashMap<ByteString, Arc<Item>> {
+        if let Self::Nothing | Self::Shared(_) = self {
+            let shared = match std::mem::take(self) {
+                Self::Shared(batch) => batch.items.clone(),
+                _ => Vec::new(),
+            };
+            *self = Self::Named(shared.into_iter().map(|item| (item.name().clone(), item)).collect());
+        }
+        match self {
+            Self::Named(items) => items,
+            _ => unreachable!("was made so above"),
+        }
+    }
+
+    /// Takes all out, the earliest change first.
+    pub(super) fn take(&mut self) -> Vec<Arc<Item>> {
+        let mut items: Vec<Arc<Item>> = match std::mem::take(self) {
+            Self::Nothing => Vec::new(),
+            Self::Shared(batch) => batch.items.clone(),
+            Self::Named(items) => items.into_values().collect(),
+        };
+        items.sort_by_key(|item| item.seq());
+        items
+    }
+
+    /// The position of the last change, which later ones may be behind.
+    pub(super) fn at(&self) -> Seq {
+        match self {
+            Self::Nothing => Seq::default(),
+            Self::Shared(batch) => batch.items.last().map(|item| item.at).unwrap_or_default(),
+            Self::Named(items) => items.values().map(|item| item.at).max().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Who is connected and what they refuse, as state of the bus: a `Connection` for each stream, put before its first
+//! response and deleted at its end, and an Event about it when it refuses resources.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use meshbus_proto::google::{Kind, Struct, Value as ProtoValue};
+use meshbus_proto::xds::{Node, UserAgentVersion};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::of_type::OfType;
+use crate::core::{Bus, Envelope, Key, Timestamp, Topic, uuid};
+use crate::runtime::task;
+use crate::schema::own;
+use crate::transport::xds::codec::response::{Variant, nonce_text};
+use crate::transport::xds::server::Shared;
+use crate::transport::xds::server::feed::Feed;
+
+/// Most bytes of a node's metadata that are shown.
+const METADATA_MAX: usize = 16 << 10;
+/// Most resources named in a refusal.
+const NAMED_MAX: usize = 16;
+
+/// The state of one stream on the bus.
+pub(super) struct Presence {
+    shared: Arc<Shared>,
+    id: String,
+    peer: SocketAddr,
+    variant: Variant,
+    /// What does not change; from the first request on.
+    spec: Option<Value>,
+    events: Vec<Envelope>,
+    /// Whether it is to be told again.
+    changed: bool,
+    told: bool,
+}
+
+impl Presence {
+    pub(super) fn new(shared: &Arc<Shared>, peer: SocketAddr, variant: Variant) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            id: uuid::timed(),
+            peer,
+            variant,
+            spec: None,
+            events: Vec::new(),
+            changed: false,
+            told: false,
+        }
+    }
+
+    /// The client has said who it is.
+    pub(super) fn met(&mut self, node: &Node, feed: &Feed, principal: Option<&ByteString>) {
+        let locality = node
+            .locality
+            .as_ref()
+            .map(|place| json!({"region": place.region, "zone": place.zone, "subZone": place.sub_zone}));
+        let metadata =
+            node.metadata.as_ref().map(json_of).filter(|json| json.to_string().len() <= METADATA_MAX);
+        let version = match &node.user_agent_version {
+            Some(UserAgentVersion::Text(text)) => text.clone(),
+            Some(UserAgentVersion::Build(build)) => build
+                .version
+                .map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch))
+                .unwrap_or_default(),
+            None => String::new(),
+        };
+        self.spec = Some(json!({
+            "transport": "xds",
+            "connector": &**self.shared.bus.connector(),
+            "variant": match self.variant { Variant::Sotw => "sotw", Variant::Delta => "delta" },
+            "address": self.peer.to_string(),
+            "principal": principal.map(|name| &**name),
+            "scope": &**feed.scope(),
+            "node": node.id,
+            "cluster": node.cluster,
+            "agent": format!("{} {version}", node.user_agent_name).trim(),
+            "locality": locality,
+            "metadata": metadata,
+            "clientFeatures": node.client_features,
+            "connectedAt": Timestamp::now().text().to_string(),
+        }));
+        self.changed = true;
+    }
+
+    /// The client refuses a response about a type.
+    pub(super) fn refused(&mut self, node: &Node, type_url: &str, of: &OfType) {
+        self.changed = true;
+        let Some(refusal) = &of.standing.refused else { return };
+        info!(
+            peer = %self.peer, node = node.id, type_url, nonce = refusal.nonce, resources = refusal.names.len(),
+            reason = refusal.message, "resources refused"
+        );
+        let message = format!("node {:?} refuses {type_url}: {}", node.id, refusal.message);
+        let about = self.key();
+        let warning = own::Warning { reason: "Refused", message: &message };
+        let held = self.shared.bus.get(&own::event_key(&about, warning.reason));
+        let held = held.as_ref().map(|record| &*record.envelope.data);
+        self.events.extend(own::event(self.shared.bus.name(), &about, warning, held, Timestamp::now()));
+    }
+
+    /// What the client said changes how it stands.
+    pub(super) fn stands(&mut self) {
+        self.changed = true;
+    }
+
+    /// Tells the bus what has changed.
+    pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        let (Some(spec), Some(topic)) = (&self.spec, self.topic()) else { return };
+        let data = json!({"spec": spec, "status": status(types)});
+        let mut batch = vec![own::put(topic, self.key(), &data, Timestamp::now())];
+        batch.append(&mut self.events);
+        self.told = true;
+        // Nobody waits for these: whoever wants them finds them in the table.
+        drop(Bus::publish(&self.shared.bus, batch).await);
+    }
+
+    fn key(&self) -> Key {
+        own::key("Connection", self.id.clone())
+    }
+
+    fn topic(&self) -> Option<Topic> {
+        own::connection_topic("xds", &self.id).ok()
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let Some(topic) = self.topic().filter(|_| self.told) else { return };
+        let (gone, bus) = (own::delete(topic, self.key()), Bus::clone(&self.shared.bus));
+        // At the end of the process there is no runtime any more, and no bus to tell.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(task::spawn("xds connection", async move { drop(bus.publish(vec![gone]).await) }));
+        }
+    }
+}
+
+impl fmt::Debug for Presence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presence").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+fn status(types: &HashMap<ByteString, OfType>) -> Value {
+    let mut types: Vec<_> = types.iter().collect();
+    types.sort_by_key(|(type_url, _)| (*type_url).clone());
+    let refused: Vec<&str> = types
+        .iter()
+        .filter(|(_, of)| of.standing.refused.is_some())
+        .map(|(type_url, _)| type_url.rsplit(['/', '.']).next().unwrap_or_default())
+        .collect();
+    let of_types: Vec<Value> = types.iter().map(|(type_url, of)| type_status(type_url, of)).collect();
+    json!({"refused": refused.join(","), "types": of_types})
+}
+
+fn type_status(type_url: &str, of: &OfType) -> Value {
+    let nonce = |n: u32| (n > 0).then(|| nonce_text(n));
+    let refused = of.standing.refused.as_ref().map(|refusal| {
+        let names = refusal.names.iter().take(NAMED_MAX);
+        let named: Vec<_> =
+            names.map(|(name, version)| json!({"name": &**name, "version": &**version})).collect();
+        json!({"nonce": nonce_text(refusal.nonce), "message": refusal.message, "resources": named, "count": refusal.names.len()})
+    });
+    json!({
+        "type": type_url,
+        "sent": nonce(of.standing.sent),
+        "accepted": nonce(of.standing.accepted),
+        "refused": refused,
+    })
+}
+
+fn json_of(fields: &Struct) -> Value {
+    Value::Object(fields.fields.iter().map(|(name, value)| (name.clone(), json_value(value))).collect())
+}
+
+fn json_value(value: &ProtoValue) -> Value {
+    match &value.kind {
+        None | Some(Kind::Null(_)) => Value::Null,
+        Some(Kind::Number(number)) => json!(number),
+        Some(Kind::String(text)) => json!(text),
+        Some(Kind::Bool(bool)) => json!(bool),
+        Some(Kind::Struct(fields)) => json_of(fields),
+        Some(Kind::List(list)) => Value::Array(list.values.iter().map(json_value).collect()),
+    }
+}

@@ -1,0 +1,111 @@
+//! Who is at the other end of a stream, and what of the table they see.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use meshbus_proto::xds::Node;
+
+use super::answer::key_of;
+use crate::core::Record;
+use crate::core::state::Snapshot;
+use crate::transport::xds::codec::demand::Interest;
+use crate::transport::xds::codec::response::Variant;
+use crate::transport::xds::codec::status::{Code, Status};
+use crate::transport::xds::server::caller::{Caller, is_secret};
+use crate::transport::xds::server::feed::Feed;
+use crate::transport::xds::server::inbox::Inbox;
+use crate::transport::xds::server::item::name_of;
+
+/// A stream whose client has said who it is.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) variant: Variant,
+    pub(super) node: Node,
+    pub(super) caller: Caller,
+    pub(super) feed: Arc<Feed>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) allow_secrets: bool,
+}
+
+impl Session {
+    /// Whether the client is one of gRPC's, for which no names always mean none.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.node.user_agent_name.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("grpc"))
+    }
+
+    /// Whether the client may see all there is of a type, so that it can be told what others are told.
+    pub(super) fn may_see_all(&self, type_url: &str) -> bool {
+        !self.hides(type_url) && self.caller.may_see_all(self.feed.scope(), type_url)
+    }
+
+    /// Whether the client may see what a record holds.
+    pub(super) fn may_see(&self, record: &Record) -> bool {
+        let hidden = record.envelope.change.key().is_some_and(|key| self.hides(&key.type_url));
+        !hidden && self.caller.may_see(&record.envelope.topic)
+    }
+
+    /// One resource by its name.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` or `NOT_FOUND`, naming it.
+    pub(super) fn find<'a>(
+        &self,
+        type_url: &ByteString,
+        name: &ByteString,
+        snapshot: &'a Snapshot,
+    ) -> Result<&'a Arc<Record>, Status> {
+        if self.hides(type_url) {
+            let text = format!("{name:?}: secrets are not served: see the setting allow_secrets");
+            return Err(Status::new(Code::PermissionDenied, text));
+        }
+        let Some(record) = snapshot.get(&key_of(self, type_url, name)) else {
+            let text = format!("there is no {} {name:?} in scope {}", last(type_url), self.feed.scope());
+            return Err(Status::new(Code::NotFound, text));
+        };
+        if !self.caller.may_see(&record.envelope.topic) {
+            let who = self.caller.principal().map_or("nobody", |name| &**name);
+            let text = format!("{who} may not subscribe to {}", record.envelope.topic);
+            return Err(Status::new(Code::PermissionDenied, text));
+        }
+        Ok(record)
+    }
+
+    /// All that is wanted in one way and may be seen.
+    pub(super) fn look_up(
+        &self,
+        type_url: &ByteString,
+        interest: &Interest,
+        snapshot: &Snapshot,
+        mut found: impl FnMut(&Arc<Record>),
+    ) {
+        let (after, prefix) = match interest {
+            Interest::Name(name) => {
+                if let Ok(record) = self.find(type_url, name, snapshot) {
+                    found(record);
+                }
+                return;
+            }
+            Interest::All => (None, None),
+            // A name that is the prefix alone has nothing behind the slash: no name.
+            Interest::Prefix(prefix) => (Some(key_of(self, type_url, prefix)), Some(prefix)),
+        };
+        if self.hides(type_url) {
+            return;
+        }
+        let scope = Some(&**self.feed.scope());
+        snapshot
+            .range(scope, Some(type_url), after.as_ref())
+            .take_while(|record| prefix.is_none_or(|prefix| name_of(record).starts_with(&**prefix)))
+            .filter(|record| self.caller.may_see(&record.envelope.topic))
+            .for_each(found);
+    }
+
+    fn hides(&self, type_url: &str) -> bool {
+        !self.allow_secrets && is_secret(type_url)
+    }
+}
+
+/// The last word of a type.
+fn last(type_url: &str) -> &str {
+    type_url.rsplit(['/', '.']).next().unwrap_or(type_url)
+}
