@@ -138,6 +138,11 @@ impl Demand {
         }
     }
 
+    /// Makes what is there of a name news again; whether it is asked for by its name.
+    pub fn tell_again(&mut self, name: &str) -> bool {
+        self.names.get_mut(name).map(|since| *since = Seq::default()).is_some()
+    }
+
     /// Notes that all that is wanted has been told up to a position.
     pub fn told_all(&mut self, seq: Seq) {
         let others = self.prefixes.values_mut().chain(self.names.values_mut());

@@ -1,5 +1,6 @@
 //! The wire: gRPC's framing and status, the bytes of discovery responses, and what a request asks for. Pure.
 
+pub mod cluster;
 pub mod demand;
 pub mod frame;
 pub mod kinds;

@@ -40,6 +40,11 @@ mod item;
 mod requests;
 mod stream;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 /// Most streams of one connection at a time.
 const STREAMS: u32 = 1000;
 /// Most bytes of a call's headers, and most headers.

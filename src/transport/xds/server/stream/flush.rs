@@ -16,8 +16,9 @@ use super::outbox::{Gathered, Outbox};
 use super::session::Session;
 use crate::core::Seq;
 use crate::core::state::Snapshot;
+use crate::transport::xds::codec::cluster::endpoints_of;
 use crate::transport::xds::codec::demand::Interest;
-use crate::transport::xds::codec::kinds::{CLUSTER, REFERS_TO_CLUSTERS};
+use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, REFERS_TO_CLUSTERS};
 use crate::transport::xds::codec::response::Variant;
 use crate::transport::xds::codec::status::{Code, Status};
 use crate::transport::xds::server::item::Item;
@@ -50,6 +51,7 @@ pub(super) fn flush(
     mut hold: Option<Hold>,
 ) -> Option<Hold> {
     types.sort_by_key(|(_, of)| of.kind.rank);
+    follow_clusters(types, session, snapshot);
     let refers = |of: &OfType| of.kind.rank >= REFERS_TO_CLUSTERS && of.kind.rank < 5;
     let others = types.iter().any(|(_, of)| refers(of) && of.has_pending());
     let referred = types.iter().any(|(_, of)| refers(of) && !of.demand.is_empty());
@@ -70,6 +72,25 @@ pub(super) fn flush(
         }
     }
     hold
+}
+
+/// Adds to what waits the endpoints of clusters that wait, where the client has asked for them already: it takes up a
+/// changed cluster only with its endpoints, and does not ask for them again.
+fn follow_clusters(types: &mut [(&ByteString, &mut OfType)], session: &Session, snapshot: &Snapshot) {
+    let clusters = types.iter().find(|(type_url, of)| ***type_url == *CLUSTER && of.has_pending());
+    let Some((_, clusters)) = clusters else { return };
+    let data = |item: &Arc<Item>| (!item.is_removed()).then(|| item.record().envelope.data.clone());
+    let names: Vec<_> =
+        clusters.pending.items().filter_map(data).filter_map(|data| endpoints_of(&data)).collect();
+    let endpoints = types.iter_mut().find(|(type_url, _)| ***type_url == *ENDPOINTS);
+    let Some((type_url, endpoints)) = endpoints else { return };
+    for name in names {
+        if endpoints.demand.tell_again(&name)
+            && let Ok(record) = session.find(type_url, &name, snapshot)
+        {
+            endpoints.pending.add(Arc::new(Item::new(Arc::clone(record), snapshot.seq())));
+        }
+    }
 }
 
 fn tell(

@@ -24,11 +24,13 @@ use self::session::Session;
 use super::Shared;
 use super::caller::Caller;
 use super::inbox::{Entry, Inbox, Waiting};
+use super::item::name_of;
 use super::requests::Requests;
 use crate::core::Seq;
-use crate::core::state::Snapshot;
+use crate::core::state::{Snapshot, version_of};
+use crate::transport::xds::codec::cluster::endpoints_of;
 use crate::transport::xds::codec::demand::Asked;
-use crate::transport::xds::codec::kinds::{CLUSTER, kind_of};
+use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, kind_of};
 use crate::transport::xds::codec::response::{Variant, nonce_number};
 use crate::transport::xds::codec::services::Method;
 use crate::transport::xds::codec::status::{Code, Status};
@@ -53,6 +55,8 @@ pub(super) struct Stream {
     session: Option<Session>,
     types: HashMap<ByteString, OfType>,
     hold: Option<Hold>,
+    /// Endpoints of clusters that have changed while the client was away: it needs them whatever version it has.
+    owed: Vec<ByteString>,
     presence: Presence,
     end: End,
 }
@@ -101,6 +105,7 @@ impl Stream {
             session: None,
             types: HashMap::new(),
             hold: None,
+            owed: Vec::new(),
             presence,
             end: End::Open,
         }
@@ -189,10 +194,15 @@ impl Stream {
             Answered::Accepted | Answered::Nothing => {}
         }
         let legacy = of.kind.legacy_wildcard && !session.is_grpc();
-        let asked = match &mut request {
+        let mut asked = match &mut request {
             Request::Sotw(request) => of.demand.sotw(request, legacy),
             Request::Delta(request) => of.demand.delta(request, legacy),
         };
+        if type_url == ENDPOINTS {
+            for name in self.owed.drain(..) {
+                asked.known.remove(&name);
+            }
+        }
         self.count_names()?;
         self.answer(&type_url, &asked)
     }
@@ -225,6 +235,9 @@ impl Stream {
             return Ok(());
         };
         let dropped = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
+        if *type_url == CLUSTER && (!asked.known.is_empty() || asked.resume.is_some()) {
+            self.owed = changed_endpoints(asked, of, session, &snapshot);
+        }
         if !dropped.is_empty() {
             let (_, waiting) = session.feed.want(&session.inbox, type_url, &[], &dropped);
             self.take(waiting, &snapshot)?;
@@ -344,6 +357,26 @@ impl Request {
         };
         (node, std::mem::take(type_url), std::mem::take(nonce), error.map(text))
     }
+}
+
+/// The endpoints of clusters of which the client has another version than there is.
+fn changed_endpoints(
+    asked: &Asked,
+    of: &OfType,
+    session: &Session,
+    snapshot: &Snapshot,
+) -> Vec<ByteString> {
+    let clusters = ByteString::from_static(CLUSTER);
+    let mut endpoints = Vec::new();
+    for interest in of.demand.interests() {
+        session.look_up(&clusters, &interest, snapshot, |record| {
+            let known = asked.known.get(name_of(record));
+            if known.is_none_or(|known| *known != version_of(record)) {
+                endpoints.extend(endpoints_of(&record.envelope.data));
+            }
+        });
+    }
+    endpoints
 }
 
 /// Most bytes kept of why a client refuses a response.

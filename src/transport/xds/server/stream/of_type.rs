@@ -173,6 +173,15 @@ impl Pending {
         }
     }
 
+    /// All there is.
+    pub(super) fn items(&self) -> Box<dyn Iterator<Item = &Arc<Item>> + '_> {
+        match self {
+            Self::Nothing => Box::new(std::iter::empty()),
+            Self::Shared(batch) => Box::new(batch.items.iter()),
+            Self::Named(items) => Box::new(items.values()),
+        }
+    }
+
     /// Takes all out, the earliest change first.
     pub(super) fn take(&mut self) -> Vec<Arc<Item>> {
         let mut items: Vec<Arc<Item>> = match std::mem::take(self) {

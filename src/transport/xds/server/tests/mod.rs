@@ -1,0 +1,7 @@
+//! The rows of the protocol's checklist that a client driven by hand shows, each named after its row.
+
+mod delta;
+mod limits;
+mod order;
+mod presence;
+mod sotw;
