@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::super::codec::status::{Reason, Status};
 use super::super::config::ClientConfig;
+use crate::core::error::causes;
 use crate::core::{Error, ErrorKind};
 
 /// Most bytes of a page of a list, or of a discovery document.
@@ -230,21 +231,6 @@ async fn read(mut body: Body, max: usize) -> Result<Bytes, Failure> {
         }
     }
     Ok(whole.freeze())
-}
-
-/// An error with all its causes: what matters is often the deepest.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        let deeper_text = deeper.to_string();
-        if !text.ends_with(&deeper_text) {
-            text.push_str(": ");
-            text.push_str(&deeper_text);
-        }
-        cause = deeper.source();
-    }
-    text
 }
 
 async fn settings(config: &ClientConfig) -> Result<kube::Config, String> {
