@@ -8,4 +8,5 @@ mod python;
 mod recordings;
 mod replay;
 mod rig;
+mod through;
 mod wants;
