@@ -30,13 +30,13 @@ Examples:
   meshbus get deploy -A -w -s 'k8s:///?context=east'          (a cluster of your kubeconfig)
   meshbus get pods -n web -o wide -s k8s://127.0.0.1:18001/scopes/east
 
-TYPE is one of values, routes, connectors, connections, flows, or group/version/Kind (apps/v1/Deployment,
-v1/Pod), or the full name of a protobuf message. An object without a namespace is named default/NAME; one that
-has none is /NAME.
+TYPE is one of values, routes, connectors, connections, flows, or group/version/Kind
+(apps/v1/Deployment, v1/Pod), or the full name of a protobuf message. An object without a namespace
+is named default/NAME; one that has none is /NAME.
 
-Of an API server (k8s) TYPE is any name that kubectl takes: deployments, deploy, deployments.apps, Deployment. Its
-columns are shown, and its objects as it has them; without -n the namespace is that of the kubeconfig's context,
-else default.")]
+Of an API server (k8s) TYPE is any name kubectl takes: deployments, deploy, deployments.apps. Its own
+columns are shown, and objects as it has them. Without -n the namespace is that of the kubeconfig's
+context, else default. Secrets are read with --with allow_secrets=true.")]
 pub(super) struct Get {
     /// Type
     #[arg(value_name = "TYPE")]
@@ -124,12 +124,13 @@ impl Get {
             let hint = format!("-s k8s://HOST:PORT/scopes/{}", output::shown(scope));
             return Err(Failure::usage(format!("--scope: the scope is in the server's URL: {hint}")));
         }
+        let selector = self.selector.as_ref().map(ToString::to_string);
         let asked = super::k8s::Asked {
             kind: &self.kind,
             name: self.name.as_deref(),
             namespace: self.namespace.as_deref(),
             all_namespaces: self.all_namespaces,
-            selector: self.selector.as_ref().map(|selector| selector.text.as_str()),
+            selector: selector.as_deref(),
             output: self.output,
             watch: self.watch,
         };

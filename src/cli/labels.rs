@@ -1,13 +1,15 @@
 //! Label selectors, as [Kubernetes](https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/)
 //! has them: `app=web,tier!=cache,env in (a, b),!legacy`. Looked up in `metadata.labels` of JSON data.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// All of these must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LabelSelector {
-    /// As it was written, for a server that looks itself.
-    pub(super) text: String,
+    /// As it was written.
+    text: String,
     requirements: Vec<Requirement>,
 }
 
@@ -18,6 +20,13 @@ enum Requirement {
     In(String, Vec<String>),
     /// A label that is absent is in no set.
     NotIn(String, Vec<String>),
+}
+
+/// As it was written, for a server that looks itself.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl std::str::FromStr for LabelSelector {

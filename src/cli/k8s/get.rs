@@ -57,6 +57,7 @@ pub(in crate::cli) async fn get(
     let cluster = Cluster::open(remote, connect).await?;
     let kind = cluster.kind(asked.kind)?;
     let place = cluster.place(kind, asked.name, asked.namespace, asked.all_namespaces)?;
+    cluster.check_readable(kind)?;
     let namespaces = kind.definition.namespaced && place.namespace.is_empty();
     let objects = !matches!(asked.output, Output::Table | Output::Wide);
     let form = Form { kind, objects, wide: asked.output == Output::Wide, columns: None };
@@ -129,7 +130,10 @@ impl<'a> Shown<'a> {
             Output::Json => output::line(output::pretty(&objects(page))?),
             Output::Yaml => output::write(to_yaml(objects(page))),
             Output::Table | Output::Wide | Output::Raw if page.found.is_empty() => {
-                Err(Failure::failed("nothing found"))
+                Err(Failure::failed(match self.place.namespace.as_str() {
+                    "" => "nothing found".to_owned(),
+                    namespace => format!("nothing found in the namespace {namespace}"),
+                }))
             }
             Output::Table | Output::Wide | Output::Raw => self.table(page.found),
         }

@@ -36,6 +36,9 @@ pub(super) type Settings = (Map<String, Value>, Option<String>);
 /// Where in a bus's Kubernetes API scopes are.
 const SCOPES: &str = "/scopes/";
 
+/// The type of what is not read by the way.
+const SECRET: &str = "core/v1/Secret";
+
 /// What `-s` names: `k8s:///` and `k8s:` the server of the kubeconfig, with `?context=` and `?kubeconfig=` another;
 /// `k8s://HOST:PORT/PATH` and `k8s+https://…` one by its address. `None` for what is of another protocol.
 ///
@@ -97,6 +100,8 @@ struct Cluster {
     api: Api,
     /// In its own order: preferred versions first.
     kinds: Vec<Resource>,
+    /// Whether Secrets may be read.
+    allow_secrets: bool,
 }
 
 /// One object, or all of a namespace; the namespace is empty for all of them, and where there are none.
@@ -118,8 +123,21 @@ impl Cluster {
         let config = ClientConfig::from_section(&settings).map_err(|error| wrong_setting(&error))?;
         let opened = Api::open(&config, connect).await;
         let api = opened.map_err(|error| Failure::unreachable(error.to_string()))?;
-        let kinds = ask(&api).await.map_err(|failure| failed(&api, failure))?;
-        Ok(Self { api, kinds })
+        let kinds = ask(&api).await.map_err(|failure| match failure {
+            // Of everything else the server says what it is about.
+            Unanswered::Refused(_) => Failure::failed(format!("{}: {}", api.peer, told(&failure))),
+            failure => failed(&api, failure),
+        })?;
+        Ok(Self { api, kinds, allow_secrets: config.allow_secrets })
+    }
+
+    /// Refuses to read Secrets unless that is allowed.
+    fn check_readable(&self, kind: &Resource) -> Result<(), Failure> {
+        if &*kind.definition.type_url == SECRET && !self.allow_secrets {
+            let hint = "--with allow_secrets=true";
+            return Err(Failure::usage(format!("Secrets are not read unless that is allowed: {hint}")));
+        }
+        Ok(())
     }
 
     fn failed(&self, failure: Unanswered) -> Failure {
@@ -160,8 +178,12 @@ fn shown(kind: &Resource, place: &Place) -> String {
 fn failed(api: &Api, failure: Unanswered) -> Failure {
     match failure {
         Unanswered::Broken(why) => Failure::unreachable(format!("{}: {why}", api.peer)),
-        other => Failure::failed(super::output::shown(&other.to_string())),
+        other => Failure::failed(told(&other)),
     }
+}
+
+fn told(failure: &Unanswered) -> String {
+    super::output::shown(failure.to_string().trim())
 }
 
 fn named<'a>(kinds: &'a [Resource], word: &str) -> Option<&'a Resource> {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::page::JSON;
-use super::{Cluster, failed};
+use super::{Cluster, SECRET, failed};
 use crate::cli::peer::Remote;
 use crate::cli::{Failure, output};
 use crate::core::selector::{Level, TopicFilter};
@@ -17,11 +18,12 @@ const ALL: &str = "k8s/#";
 /// Events of the newer group are those of the core group.
 const EVENT: &str = "core/v1/Event";
 const NEWER_EVENT: &str = "events.k8s.io/v1/Event";
-const SECRET: &str = "core/v1/Secret";
 /// Where a topic of an object has its scope, its type and its namespace.
 const SCOPE: usize = 1;
 const TYPE: std::ops::Range<usize> = 2..5;
 const NAMESPACE: usize = 5;
+/// What the scope is called where nothing names it.
+const SCOPE_DEFAULT: &str = "cluster";
 
 /// Makes settings of a connector that watches what `words` names: a topic filter (`k8s/+/apps/v1/Deployment/#`), or
 /// types, separated by commas. Gives the filter that its events must match.
@@ -54,6 +56,11 @@ pub(in crate::cli) async fn watch_settings(
         if twice || (aside && !exact) {
             continue;
         }
+        cluster.check_readable(kind)?;
+        if kind.definition.group == "meshbus.dev" {
+            let plural = &kind.definition.plural;
+            return Err(Failure::usage(format!("{plural}: what a bus has of its own is told over http")));
+        }
         let mut watch = Map::from_iter([("type".to_owned(), json!(type_url))]);
         let namespace = literal(&filter, NAMESPACE).filter(|_| kind.definition.namespaced);
         if let Some(namespace) = namespace {
@@ -68,10 +75,21 @@ pub(in crate::cli) async fn watch_settings(
     let settings = &mut remote.settings;
     settings.insert("watch".to_owned(), Value::Array(watch));
     settings.insert("cursor".to_owned(), json!({"store": "none"}));
-    if remote.scope.is_none() {
-        remote.scope = Some(literal(&filter, SCOPE).unwrap_or("cluster").to_owned());
-    }
+    remote.scope = Some(scope(remote.scope.take(), &filter)?);
     Ok(filter)
+}
+
+/// What the scope is called: as the server's name has it, which the filter must not contradict; else as the filter has.
+fn scope(named: Option<String>, filter: &TopicFilter) -> Result<String, Failure> {
+    let asked = literal(filter, SCOPE).map(|text| percent_decode_str(text).decode_utf8_lossy());
+    match (named, asked) {
+        (Some(named), Some(asked)) if named != asked => {
+            let hint = format!("k8s/{named}/… or k8s/+/…");
+            Err(Failure::usage(format!("there is no scope {asked:?} at this server: {hint}")))
+        }
+        (Some(named), _) => Ok(named),
+        (None, asked) => Ok(asked.map_or_else(|| SCOPE_DEFAULT.to_owned(), Into::into)),
+    }
 }
 
 /// Those that may be listed. A type that was named must be; what a wildcard takes in is left out with a word.
@@ -181,6 +199,17 @@ mod tests {
             assert_eq!(topic_filter(words).unwrap().is_some(), is_filter, "{words}");
         }
         assert_eq!(literal(&parse("k8s/+/apps/v1/Deployment/web/#").unwrap(), NAMESPACE), Some("web"));
+        for (named, filter, expected) in [
+            (Some("east"), "k8s/+/#", Some("east")),
+            (Some("east"), "k8s/east/#", Some("east")),
+            (Some("east"), "k8s/west/#", None),
+            (Some("a/b"), "k8s/a%2Fb/#", Some("a/b")),
+            (None, "k8s/west/#", Some("west")),
+            (None, "k8s/#", Some("cluster")),
+        ] {
+            let found = scope(named.map(str::to_owned), &parse(filter).unwrap()).ok();
+            assert_eq!(found.as_deref(), expected, "{named:?} {filter}");
+        }
         assert_eq!(literal(&parse("k8s/+/core/v1/Node/_/a").unwrap(), NAMESPACE), None);
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::kubectl;
 use super::rig::{Api, kubectls};
+use crate::bus::Bus;
 use crate::cli::{LIMIT, Running, run, run_with};
 use crate::hostile::{Fault, Hostile, Kind, Options};
 use crate::process::{Scratch, free_port};
@@ -94,6 +95,9 @@ async fn what_a_server_refuses_is_told_in_its_own_words() {
         (&["sub", "cm", "--from", "17"], "", 64, "now or snapshot"),
         (&["sub", "configmapz"], "", 1, "did you mean configmaps?"),
         (&["sub", "xds/#"], "", 1, "has no type"),
+        (&["sub", "k8s/west/#"], "", 64, "k8s/local/"),
+        (&["sub", "values"], "", 64, "over http"),
+        (&["get", "pods"], "", 1, "nothing found in the namespace default"),
         (&["sub", "k8s/+/no/v1/Such/#"], "", 1, "has nothing that"),
     ] {
         let refused = run_with(&url, args, input).await;
@@ -103,7 +107,8 @@ async fn what_a_server_refuses_is_told_in_its_own_words() {
     run_with(&url, &[&put[..], &["--if-version", &version]].concat(), "{}").await.good();
     let elsewhere = format!("k8s://127.0.0.1:{}/scopes/none", api.port);
     let missing = run(&elsewhere, &["get", "cm"]).await;
-    assert_eq!((missing.code(), missing.err.contains("404")), (1, true), "{missing:?}");
+    let said = missing.err.contains(&format!("127.0.0.1:{}/scopes/none: 404", api.port));
+    assert_eq!((missing.code(), said), (1, true), "{missing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,6 +175,50 @@ async fn a_watch_and_a_subscription_tell_what_changes_until_they_are_interrupted
     let both =
         run(&url, &["sub", "ns,cm", "--from", "snapshot", "-C", "1", "--exact", "name=default"]).await;
     assert_eq!(both.events()[0]["resourcetype"], "core/v1/Namespace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_server_is_checked_and_a_token_or_a_certificate_shown() {
+    let scratch = Scratch::new();
+    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+    let (port, mutual, token) = (free_port(), free_port(), scratch.path().join("token"));
+    std::fs::write(&token, "letmein\n").expect("a file");
+    let server = |port: u16, more: &str| {
+        let own = format!("cert: {tls}/server.pem, key: {tls}/server.key{more}");
+        format!("{{k8s: {{server: {{listen: \"127.0.0.1:{port}\", tls: {{{own}}}}}}}}}")
+    };
+    let config = format!(
+        "name: tls\nconnectors:\n  api: {}\n  mutual: {}\naccess: \
+         [{{principal: ci, token: {{file: {}}}, allow: [read]}}, {{principal: client, allow: [read]}}]\n",
+        server(port, ""),
+        server(mutual, &format!(", client_ca: {tls}/ca.pem")),
+        token.display()
+    );
+    let _bus = Bus::start(&scratch, &config).await;
+    let (url, mutual) =
+        (format!("k8s+https://localhost:{port}"), format!("k8s+https://localhost:{mutual}"));
+    let (ca, token) = (format!("tls.ca={tls}/ca.pem"), token.to_str().expect("a path"));
+    let trusted = |args: &[&str]| -> Vec<String> {
+        args.iter().copied().chain(["--with", &ca]).map(str::to_owned).collect()
+    };
+    let ask = async |url: &str, args: Vec<String>| {
+        run(url, &args.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    let stranger = run(&url, &["get", "ns", "--token-file", token]).await;
+    assert_eq!((stranger.code(), stranger.err.contains("UnknownIssuer")), (69, true), "{stranger:?}");
+    let nobody = ask(&url, trusted(&["get", "ns"])).await;
+    assert_eq!((nobody.code(), nobody.err.contains("401 Unauthorized")), (1, true), "{nobody:?}");
+    let known = trusted(&["get", "ns", "--token-file", token]);
+    assert!(ask(&url, known).await.good().contains("default"));
+    let without = ask(&mutual, trusted(&["get", "ns"])).await;
+    assert_eq!((without.code(), without.err.contains("CertificateRequired")), (69, true), "{without:?}");
+    let (cert, key) = (format!("tls.cert={tls}/client.pem"), format!("tls.key={tls}/client.key"));
+    let shown = ["--with", &cert, "--with", &key];
+    ask(&mutual, trusted(&[&["get", "ns"], &shown[..]].concat())).await.good();
+    let denied = ask(&mutual, trusted(&[&["delete", "ns", "default"], &shown[..]].concat())).await;
+    let said =
+        denied.err.contains("403 Forbidden") && denied.err.contains(r#"User "client" cannot delete"#);
+    assert_eq!((denied.code(), said), (1, true), "{denied:?}");
 }
 
 /// A hostile server and the words for it: the context of its kubeconfig.
@@ -282,4 +331,28 @@ async fn a_put_replaces_what_must_name_its_version_and_keeps_to_a_condition() {
     hostile.stop().await;
     let away = run(&url, &["get", "widgets"]).await;
     assert_eq!((away.code(), away.err.contains(&hostile.url())), (69, true), "{away:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_read_only_where_that_is_asked_for() {
+    let scratch = Scratch::new();
+    let kinds = vec![Kind::custom("", "v1", "Secret", "secrets")];
+    let (hostile, url) = hostile(&scratch, Options { kinds, ..options() }).await;
+    hostile.create("Secret", "default", "s", json!({"data": {"password": "aHVudGVyMg=="}}));
+    for args in [&["get", "secrets", "-o", "json"][..], &["get", "secret", "s"], &["sub", "secrets"]] {
+        let refused = run(&url, args).await;
+        assert_eq!((refused.code(), refused.out.as_str()), (64, ""), "{args:?}: {refused:?}");
+        assert!(refused.err.contains("allow_secrets"), "{}", refused.err);
+        assert!(!refused.err.contains("watch["), "{}", refused.err);
+    }
+    let read = hostile.requests().iter().any(|request| format!("{request:?}").contains("/secrets"));
+    assert!(!read, "secrets were asked for");
+    let allowed = ["get", "secret", "s", "-o", "json", "--with", "allow_secrets=true"];
+    assert!(run(&url, &allowed).await.good().contains("aHVudGVyMg=="));
+    let now = run(&url, &["sub", "ns", "--timeout", "3s"]).await;
+    assert_eq!((now.code(), now.out.as_str()), (1, ""), "what is there already is not new");
+    let all = ["sub", "k8s/#", "--from", "snapshot", "--timeout", "5s", "-o", "raw"];
+    assert!(!run(&url, &all).await.good().contains("aHVudGVyMg=="));
+    let allowed = ["sub", "secrets", "--from", "snapshot", "-C", "1", "--with", "allow_secrets=true"];
+    assert_eq!(run(&url, &allowed).await.events()[0]["resourcename"], "default/s");
 }
