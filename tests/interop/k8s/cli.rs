@@ -1,12 +1,16 @@
 //! The command line against API servers: a bus's own, with kubectl beside it, and the hostile one.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::kubectl;
 use super::rig::{Api, kubectls};
 use crate::bus::Bus;
 use crate::cli::{LIMIT, Running, run, run_with};
-use crate::hostile::{Fault, Hostile, Kind, Options};
+use crate::hostile::{FAULTS, Fault, Hostile, Kind, Options};
 use crate::process::{Scratch, free_port};
 
 fn words(text: &str) -> Vec<Vec<&str>> {
@@ -355,4 +359,60 @@ async fn secrets_are_read_only_where_that_is_asked_for() {
     assert!(!run(&url, &all).await.good().contains("aHVudGVyMg=="));
     let allowed = ["sub", "secrets", "--from", "snapshot", "-C", "1", "--with", "allow_secrets=true"];
     assert_eq!(run(&url, &allowed).await.events()[0]["resourcename"], "default/s");
+}
+
+/// Whatever strikes, what was told adds up to what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_every_fault_a_watch_and_a_subscription_end_with_the_truth() {
+    const OBJECTS: usize = 150;
+    let scratch = Scratch::new();
+    let (hostile, url) = hostile(&scratch, options()).await;
+    let mut lines = Running::start(&url, &["get", "widgets", "-w", "-o", "json"]);
+    let mut events = Running::start(&url, &["sub", "widgets", "--from", "snapshot"]);
+    hostile.create("Widget", "default", "first", json!({"spec": {}}));
+    assert!(lines.shows(|line| line.contains("first"), LIMIT).await, "{:?}", lines.seen);
+    assert!(events.shows(|line| line.contains("first"), LIMIT).await, "{:?}", events.seen);
+    for fault in FAULTS {
+        hostile.set_fault(fault, 0.05);
+    }
+    for n in 0..OBJECTS {
+        hostile.create("Widget", "default", &format!("w-{n}"), json!({"spec": {"n": n}}));
+        if n % 3 == 0 {
+            hostile.delete("Widget", "default", &format!("w-{}", n / 2));
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    hostile.quiet();
+    hostile.create("Widget", "default", "last", json!({"spec": {}}));
+    let truth: BTreeSet<String> = hostile.objects("Widget").into_keys().collect();
+    let of_line = |line: &Value| {
+        let name = line["object"]["metadata"]["name"].as_str().expect("a name");
+        (format!("default/{name}"), line["type"] == "DELETED")
+    };
+    let of_event = |event: &Value| {
+        let name = event["resourcename"].as_str().expect("a name").to_owned();
+        (name, event["type"] == "dev.meshbus.resource.deleted.v1")
+    };
+    adds_up(&mut lines, of_line, &truth).await;
+    adds_up(&mut events, of_event, &truth).await;
+    println!("faults: {:?}", hostile.score());
+    lines.interrupt_noted().await;
+    events.interrupt_noted().await;
+}
+
+/// Waits until what was told, each line a name and whether it went, is the truth.
+async fn adds_up(running: &mut Running, read: impl Fn(&Value) -> (String, bool), truth: &BTreeSet<String>) {
+    let (mut known, mut at) = (BTreeSet::new(), 0);
+    loop {
+        for line in &running.seen[at..] {
+            let (name, gone) = read(&parsed(line));
+            let _known_before = if gone { known.remove(&name) } else { known.insert(name) };
+        }
+        at = running.seen.len();
+        if known == *truth {
+            return;
+        }
+        let more = running.shows(|_| true, LIMIT).await;
+        assert!(more, "too many: {:?}\ntoo few: {:?}", known.difference(truth), truth.difference(&known));
+    }
 }
