@@ -13,6 +13,7 @@ use super::{Failure, output};
 Examples:
   meshbus delete value switches/1
   meshbus delete apps/v1/Deployment shop -n web --scope east --dry-run
+  meshbus delete deploy shop -n web -s k8s:///                   (the cluster of your kubeconfig)
   meshbus delete value lights/hall -s mqtt://127.0.0.1:1883      (clears the retained message)")]
 pub(super) struct Delete {
     #[command(flatten)]
@@ -23,13 +24,15 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let key = self.key.key()?;
-        let said = match self.conditions.server.reach()? {
+        let conditions = &self.conditions;
+        let said = match conditions.server.reach()? {
+            #[cfg(feature = "k8s")]
+            Reach::Cluster(remote) => super::k8s::delete(&remote, &self.key, conditions).await?,
             Reach::Http { url, token } => {
-                let client = Client::new(&url, token.as_deref(), self.conditions.timeout)?;
-                write(&client, &key, Change::Delete, &self.conditions).await?
+                let client = Client::new(&url, token.as_deref(), conditions.timeout)?;
+                write(&client, &self.key.key()?, Change::Delete, conditions).await?
             }
-            Reach::Peer(remote) => retain(*remote, &key, Change::Delete, &self.conditions).await?,
+            Reach::Peer(remote) => retain(*remote, &self.key.key()?, Change::Delete, conditions).await?,
         };
         output::line(said)
     }

@@ -35,6 +35,10 @@ pub(super) fn as_sent(envelope: &Envelope, bus: &str) -> Envelope {
     } else {
         extensions.set("mbhops", hops - 1);
     }
+    if envelope.change != Change::Occurred {
+        // A position in a log that ends with this process.
+        extensions.remove("mbseq");
+    }
     extensions.set(TOPIC, envelope.topic.text().clone());
     envelope.change = Change::Occurred;
     envelope

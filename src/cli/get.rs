@@ -27,10 +27,16 @@ Examples:
   meshbus get value switches/1 -o raw
   meshbus get apps/v1/Deployment -n web -l 'app in (shop, cart)' --scope east
   meshbus get envoy.config.cluster.v3.Cluster -w -o json
+  meshbus get deploy -A -w -s 'k8s:///?context=east'          (a cluster of your kubeconfig)
+  meshbus get pods -n web -o wide -s k8s://127.0.0.1:18001/scopes/east
 
-TYPE is one of values, routes, connectors, connections, flows, or group/version/Kind (apps/v1/Deployment,
-v1/Pod), or the full name of a protobuf message. An object without a namespace is named default/NAME; one that
-has none is /NAME.")]
+TYPE is one of values, routes, connectors, connections, flows, or group/version/Kind
+(apps/v1/Deployment, v1/Pod), or the full name of a protobuf message. An object without a namespace
+is named default/NAME; one that has none is /NAME.
+
+Of an API server (k8s) TYPE is any name kubectl takes: deployments, deploy, deployments.apps. Its own
+columns are shown, and objects as it has them. Without -n the namespace is that of the kubeconfig's
+context, else default. Secrets are read with --with allow_secrets=true.")]
 pub(super) struct Get {
     /// Type
     #[arg(value_name = "TYPE")]
@@ -40,7 +46,7 @@ pub(super) struct Get {
     /// Only this namespace
     #[arg(short, long)]
     namespace: Option<String>,
-    /// All namespaces, as without --namespace
+    /// All namespaces; over http as without --namespace
     #[arg(short = 'A', long, conflicts_with_all = ["namespace", "name"])]
     all_namespaces: bool,
     /// Only where the labels of the data are so: app=web,env in (a, b),!legacy
@@ -64,7 +70,7 @@ pub(super) struct Get {
 
 /// The form of what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Table,
     Wide,
     Json,
@@ -80,23 +86,25 @@ struct Wanted {
 
 impl Get {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let kind = type_url(&self.kind).map_err(Failure::usage)?.into_owned();
-        let name = self.name.as_deref().map(|name| full_name(&kind, name, self.namespace.as_deref()));
-        let wanted = Wanted { name: name.transpose()?, kind };
-        if self.name.is_none() && self.namespace.is_some() && !is_object(&wanted.kind) {
-            return Err(Failure::usage(format!("--namespace: a {} has none", wanted.kind)));
-        }
-        if self.output == Output::Raw && (wanted.name.is_none() || self.watch) {
+        if self.output == Output::Raw && (self.name.is_none() || self.watch) {
             return Err(Failure::usage("-o raw shows the data of one key: get TYPE NAME -o raw"));
         }
         let client = match self.server.reach()? {
             Reach::Http { url, token } => Client::new(&url, token.as_deref(), self.timeout)?,
+            #[cfg(feature = "k8s")]
+            Reach::Cluster(remote) => return self.over_k8s(&remote).await,
             Reach::Peer(remote) => {
                 let name = remote.transport.name();
                 let hint = if name == "mqtt" { "; sub --from snapshot shows what is retained" } else { "" };
                 return Err(Failure::usage(format!("over {name} there is no get; use -s http://…{hint}")));
             }
         };
+        let kind = type_url(&self.kind).map_err(Failure::usage)?.into_owned();
+        let name = self.name.as_deref().map(|name| full_name(&kind, name, self.namespace.as_deref()));
+        let wanted = Wanted { name: name.transpose()?, kind };
+        if self.name.is_none() && self.namespace.is_some() && !is_object(&wanted.kind) {
+            return Err(Failure::usage(format!("--namespace: a {} has none", wanted.kind)));
+        }
         if self.watch {
             return tokio::select! {
                 ended = self.watch(client, &wanted) => ended,
@@ -108,6 +116,28 @@ impl Get {
         }
         let items = list(&client, &wanted.kind, self.scope.as_deref(), |item| self.wants(item)).await?;
         self.show(&items)
+    }
+
+    #[cfg(feature = "k8s")]
+    async fn over_k8s(&self, remote: &super::peer::Remote) -> Result<(), Failure> {
+        if let Some(scope) = &self.scope {
+            let hint = format!("-s k8s://HOST:PORT/scopes/{}", output::shown(scope));
+            return Err(Failure::usage(format!("--scope: the scope is in the server's URL: {hint}")));
+        }
+        let selector = self.selector.as_ref().map(ToString::to_string);
+        let asked = super::k8s::Asked {
+            kind: &self.kind,
+            name: self.name.as_deref(),
+            namespace: self.namespace.as_deref(),
+            all_namespaces: self.all_namespaces,
+            selector: selector.as_deref(),
+            output: self.output,
+            watch: self.watch,
+        };
+        tokio::select! {
+            ended = super::k8s::get(remote, asked, self.timeout) => ended,
+            _ = tokio::signal::ctrl_c(), if self.watch => Ok(()),
+        }
     }
 
     /// Whether the parts that only this side knows want it.

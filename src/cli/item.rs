@@ -74,7 +74,7 @@ pub(super) fn shown(key: &Key) -> String {
 }
 
 /// How old, in the two largest units that matter: `5s`, `3m20s`, `7h`, `12d`.
-fn age(age: std::time::Duration) -> String {
+pub(super) fn age(age: std::time::Duration) -> String {
     let seconds = age.as_secs();
     match (seconds / 86_400, seconds / 3600, seconds / 60) {
         (0, 0, 0..=1) => format!("{seconds}s"),

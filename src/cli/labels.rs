@@ -1,11 +1,17 @@
 //! Label selectors, as [Kubernetes](https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/)
 //! has them: `app=web,tier!=cache,env in (a, b),!legacy`. Looked up in `metadata.labels` of JSON data.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// All of these must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LabelSelector(Vec<Requirement>);
+pub(super) struct LabelSelector {
+    /// As it was written.
+    text: String,
+    requirements: Vec<Requirement>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Requirement {
@@ -16,12 +22,19 @@ enum Requirement {
     NotIn(String, Vec<String>),
 }
 
+/// As it was written, for a server that looks itself.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl std::str::FromStr for LabelSelector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let requirements = split(text).into_iter().map(|part| requirement(part.trim()));
-        Ok(Self(requirements.collect::<Result<_, _>>()?))
+        Ok(Self { text: text.to_owned(), requirements: requirements.collect::<Result<_, _>>()? })
     }
 }
 
@@ -30,7 +43,7 @@ impl LabelSelector {
     pub(super) fn matches(&self, data: &[u8]) -> bool {
         let object: Value = serde_json::from_slice(data).unwrap_or_default();
         let label = |name: &str| object.get("metadata")?.get("labels")?.get(name)?.as_str();
-        self.0.iter().all(|requirement| match requirement {
+        self.requirements.iter().all(|requirement| match requirement {
             Requirement::Exists(name) => label(name).is_some(),
             Requirement::Absent(name) => label(name).is_none(),
             Requirement::In(name, values) => {

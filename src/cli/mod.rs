@@ -16,6 +16,8 @@ mod get;
 mod graph;
 mod init;
 #[cfg(feature = "k8s")]
+mod k8s;
+#[cfg(feature = "k8s")]
 mod kubeconfig;
 #[cfg(feature = "wasm")]
 mod plugin;

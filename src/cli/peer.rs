@@ -36,6 +36,8 @@ pub(super) struct Remote {
     pub(super) url: String,
     /// What stands below `client:`.
     pub(super) settings: Map<String, Value>,
+    /// The key space it brings; default one of its own.
+    pub(super) scope: Option<String>,
 }
 
 /// A running connector.
@@ -75,7 +77,7 @@ impl Remote {
         let bus = Bus::new(BusOptions { name: name.clone(), ..BusOptions::default() });
         let link = Link {
             name: name.clone(),
-            bus: bus.ingress(name.clone(), name.clone()),
+            bus: bus.ingress(name.clone(), self.scope.map_or_else(|| name.clone(), Into::into)),
             deliveries: Deliveries(Arc::clone(&mailbox)),
             writes: bus.own(name.clone(), name.clone(), false),
             kinds: Arc::default(),
@@ -214,13 +216,13 @@ impl Answers for Answered {
 }
 
 /// Settings as a part of a configuration, for a transport to read.
-fn section(settings: &Value) -> Result<Section, Failure> {
+pub(super) fn section(settings: &Value) -> Result<Section, Failure> {
     let text = settings.to_string().replace("${", "$${");
     Section::from_yaml("command line", &text).map_err(|error| wrong_setting(&error))
 }
 
 /// Without the place in a file that there is not.
-fn wrong_setting(error: &ConfigError) -> Failure {
+pub(super) fn wrong_setting(error: &ConfigError) -> Failure {
     let colon = if error.path.is_empty() { "" } else { ": " };
     let hint = error.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
     Failure::usage(format!("{}{colon}{}{hint}", error.path, error.reason))

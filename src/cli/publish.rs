@@ -153,6 +153,11 @@ impl Pub {
                 let client = Client::new(&url, token.as_deref(), self.timeout)?;
                 Ok(Way::Http(Box::new(client), topic))
             }
+            #[cfg(feature = "k8s")]
+            Reach::Cluster(_) => {
+                let hint = "use put, or -s http://…";
+                Err(Failure::usage(format!("over k8s there is no pub: an API server has state; {hint}")))
+            }
             Reach::Peer(remote) => {
                 let settings = self.target(&remote, &topic)?;
                 let peer = remote.start()?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use clap::Args;
 
 use super::http::Client;
@@ -17,6 +18,7 @@ Examples:
   meshbus put value config/app -f app.yaml --create-only
   meshbus put value config/app -f app.yaml --if-seq 1754300000000017
   meshbus put apps/v1/Deployment web/shop -f shop.json --scope east
+  meshbus put deployment shop -n web -f shop.yaml -s 'k8s:///?context=east'   (a cluster)
   meshbus put value lights/hall -f on.txt -s mqtt://127.0.0.1:1883      (a retained message)")]
 pub(super) struct Put {
     #[command(flatten)]
@@ -36,21 +38,28 @@ pub(super) struct Put {
 
 impl Put {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let key = self.key.key()?;
-        let reach = self.conditions.server.reach()?;
-        let change = Change::Put {
-            data: input::file(&self.file)?,
+        let (reach, conditions) = (self.conditions.server.reach()?, &self.conditions);
+        let data = input::file(&self.file)?;
+        let said = match reach {
+            #[cfg(feature = "k8s")]
+            Reach::Cluster(remote) => {
+                super::k8s::put(&remote, &self.key, &data, self.create_only, conditions).await?
+            }
+            Reach::Http { url, token } => {
+                let client = Client::new(&url, token.as_deref(), conditions.timeout)?;
+                write(&client, &self.key.key()?, self.change(data), conditions).await?
+            }
+            Reach::Peer(remote) => retain(*remote, &self.key.key()?, self.change(data), conditions).await?,
+        };
+        output::line(said)
+    }
+
+    fn change(&self, data: Bytes) -> Change<'_> {
+        Change::Put {
+            data,
             file: &self.file,
             content_type: self.content_type.as_deref(),
             create_only: self.create_only,
-        };
-        let said = match reach {
-            Reach::Http { url, token } => {
-                let client = Client::new(&url, token.as_deref(), self.conditions.timeout)?;
-                write(&client, &key, change, &self.conditions).await?
-            }
-            Reach::Peer(remote) => retain(*remote, &key, change, &self.conditions).await?,
-        };
-        output::line(said)
+        }
     }
 }

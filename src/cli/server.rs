@@ -12,12 +12,13 @@ use crate::config::Section;
 use crate::transport::{TRANSPORTS, Transport};
 
 /// The variable that holds a token, where no file is named.
-const TOKEN: &str = "MESHBUS_TOKEN";
+pub(super) const TOKEN: &str = "MESHBUS_TOKEN";
 
 /// Where to connect.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Server {
-    /// Server; the scheme picks the protocol: http, https, nats, tls, mqtt, mqtts
+    /// Server; the scheme picks the protocol: http, https, nats, tls, mqtt, mqtts, k8s, k8s+https;
+    /// k8s:/// is the cluster of your kubeconfig, `k8s:///?context=NAME` another, k8s://HOST:PORT/scopes/SCOPE a bus's
     #[arg(
         short = 's',
         long = "server",
@@ -26,10 +27,10 @@ pub(super) struct Server {
         default_value = "http://127.0.0.1:8080"
     )]
     url: String,
-    /// File with the token to show (http, nats); default: the variable `MESHBUS_TOKEN`
+    /// File with the token to show (http, nats, k8s by address); default: the variable `MESHBUS_TOKEN`
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Setting of the client as in a configuration file, in YAML: `--with version=3.1.1` (nats, mqtt)
+    /// Setting of the client as in a configuration file, in YAML: `--with version=3.1.1` (nats, mqtt, k8s)
     #[arg(long, value_name = "SETTING=VALUE", value_parser = pair)]
     with: Vec<(String, String)>,
 }
@@ -45,13 +46,21 @@ pub(super) enum Reach {
     },
     /// By a connector of that transport in this process.
     Peer(Box<Remote>),
+    /// As a client of its Kubernetes API.
+    #[cfg(feature = "k8s")]
+    Cluster(Box<Remote>),
 }
 
 impl Server {
     /// How to reach it.
     pub(super) fn reach(&self) -> Result<Reach, Failure> {
+        #[cfg(feature = "k8s")]
+        if let Some(settings) = super::k8s::settings(&self.url, self.token_file.as_deref()) {
+            return self.cluster(settings?);
+        }
         let Some((scheme, rest)) = self.url.split_once("://") else {
-            let hint = "write a URL: http://127.0.0.1:8080, nats://127.0.0.1:4222, mqtt://127.0.0.1:1883";
+            let hint =
+                "write a URL: http://127.0.0.1:8080, nats://127.0.0.1:4222, mqtt://127.0.0.1:1883, k8s:///";
             return Err(Failure::usage(format!("--server {:?} has no scheme; {hint}", self.url)));
         };
         let of_http = matches!(scheme, "http" | "https");
@@ -71,6 +80,19 @@ impl Server {
             Some(_) if of_http => self.over_http(),
             Some(transport) => Ok(Reach::Peer(Box::new(self.peer(*transport)?))),
         }
+    }
+
+    #[cfg(feature = "k8s")]
+    fn cluster(
+        &self,
+        (mut settings, scope): (Map<String, Value>, Option<String>),
+    ) -> Result<Reach, Failure> {
+        for (path, text) in &self.with {
+            set(&mut settings, path, setting("--with", text)?);
+        }
+        let transport = &crate::transport::k8s::K8s;
+        let url = without_credentials(&self.url);
+        Ok(Reach::Cluster(Box::new(Remote { transport, url, settings, scope })))
     }
 
     fn over_http(&self) -> Result<Reach, Failure> {
@@ -111,7 +133,7 @@ impl Server {
         for (path, text) in &self.with {
             set(&mut settings, path, setting("--with", text)?);
         }
-        Ok(Remote { transport, url: without_credentials(&self.url), settings })
+        Ok(Remote { transport, url: without_credentials(&self.url), settings, scope: None })
     }
 }
 
@@ -169,6 +191,10 @@ mod tests {
         }
         for url in ["127.0.0.1:8080", "ftp://h", "http://"] {
             assert!(server(url).reach().is_err(), "{url}");
+        }
+        #[cfg(feature = "k8s")]
+        for url in ["k8s:///", "k8s:", "k8s://h:1/scopes/east", "k8s+https://h"] {
+            assert!(matches!(server(url).reach(), Ok(Reach::Cluster(_))), "{url}");
         }
     }
 

@@ -31,17 +31,17 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// A key, as the verbs that write one name it.
 #[derive(Args, Clone, Debug)]
 pub(super) struct OneKey {
-    /// Type: value, group/version/Kind, or a proto name
+    /// Type: value, group/version/Kind, or a proto name; over k8s any name of it, as for kubectl
     #[arg(value_name = "TYPE")]
-    kind: String,
+    pub(super) kind: String,
     /// Name: of a value its topic, of an object NAMESPACE/NAME, or /NAME where it has no namespace
-    name: String,
+    pub(super) name: String,
     /// Namespace of an object
     #[arg(short, long)]
-    namespace: Option<String>,
+    pub(super) namespace: Option<String>,
     /// Whose state it is
     #[arg(long, default_value = Key::LOCAL)]
-    scope: String,
+    pub(super) scope: String,
 }
 
 /// Under which condition a key is written.

@@ -25,6 +25,9 @@ use crate::schema::cloudevents::json as json_format;
 
 /// Events that wait to be written; the broker's window closes when they are so many.
 const WAITING: usize = 1024;
+/// How long an API server that answers may take for the lists that come first.
+#[cfg(feature = "k8s")]
+const LISTED: Duration = Duration::from_mins(1);
 
 /// Subscribe to topics: one JSON CloudEvent a line, until COUNT, the timeout, or Ctrl-C
 #[derive(Args, Debug)]
@@ -35,11 +38,13 @@ Examples:
   meshbus sub '#' --where \"reason IN ('BackOff', 'Failed') AND data.count > 3\"
   meshbus sub 'sensors/+/temp' -s mqtt://127.0.0.1:1883 -o raw
   meshbus sub 'orders.>' -s nats://127.0.0.1:4222 -C 1 --timeout 10s || echo none came
+  meshbus sub 'k8s/+/apps/v1/Deployment/#' -s 'k8s:///?context=east'
+  meshbus sub events --where \"eventtype = 'Warning'\" -s k8s://127.0.0.1:18001/scopes/east
 
 Wildcards: + or * is one level; # is all that follow, > those that follow, at least one.
 Over NATS a filter without a `/` is read as a subject.")]
 pub(super) struct Sub {
-    /// Topic filter
+    /// Topic filter; over k8s also types: deployments,pods
     filter: String,
     /// Where to begin: now, snapshot (the state that matches, then what comes), or after a seq (http)
     #[arg(long, value_name = "now|snapshot|SEQ", default_value = "now", value_parser = from)]
@@ -105,13 +110,15 @@ impl Sub {
         let mut dialects = self.dialects()?;
         let expression = self.expression.as_deref().map(expression).transpose()?;
         let reach = self.server.reach()?;
-        if matches!(reach, Reach::Peer(_)) {
+        if !matches!(reach, Reach::Http { .. }) {
             dialects.extend(expression.map(Dialect::Sql));
         }
-        let filter = self.filter(&reach)?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        let mut feed = self.feed(reach, &filter).await?;
-        output::progress(format!("subscribed to {filter}"));
+        let mut feed = tokio::select! {
+            feed = self.feed(reach) => feed?,
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        };
+        output::progress(format!("subscribed to {}", self.filter));
         let mut matched = 0;
         let ended = tokio::select! {
             ended = self.write(&mut feed, &dialects, &mut matched) => ended,
@@ -168,9 +175,9 @@ impl Sub {
         Ok(dialects)
     }
 
-    fn filter(&self, reach: &Reach) -> Result<TopicFilter, Failure> {
-        let is_subject = matches!(reach, Reach::Peer(remote) if remote.transport.name() == "nats")
-            && !self.filter.contains('/');
+    /// The filter; where there are subjects, one without a `/` is such.
+    fn filter(&self, subjects: bool) -> Result<TopicFilter, Failure> {
+        let is_subject = subjects && !self.filter.contains('/');
         let parsed = match self.filter.as_str() {
             text if is_subject && !matches!(text, "#" | "+") => TopicFilter::parse_subject(text),
             text => TopicFilter::parse(text),
@@ -178,32 +185,48 @@ impl Sub {
         parsed.map_err(|error| Failure::usage(error.to_string()))
     }
 
-    async fn feed(&self, reach: Reach, filter: &TopicFilter) -> Result<Feed, Failure> {
+    async fn feed(&self, reach: Reach) -> Result<Feed, Failure> {
         match reach {
             Reach::Http { url, token } => {
                 let client = Client::new(&url, token.as_deref(), self.connect_timeout)?;
-                let mut query = vec![("filter", filter.to_string())];
+                let mut query = vec![("filter", self.filter(false)?.to_string())];
                 query.extend(self.expression.clone().map(|expression| ("where", expression)));
                 Ok(Feed::Http(Box::new(Follow::open(client, query, &self.from).await?)))
             }
-            Reach::Peer(remote) => self.listen(*remote, filter).await,
+            Reach::Peer(remote) => self.listen(*remote).await,
+            #[cfg(feature = "k8s")]
+            Reach::Cluster(remote) => self.watch(*remote).await,
         }
     }
 
-    async fn listen(&self, mut remote: Remote, filter: &TopicFilter) -> Result<Feed, Failure> {
-        let subscribe = subscribe(remote.transport.name(), filter, &self.from)?;
+    async fn listen(&self, mut remote: Remote) -> Result<Feed, Failure> {
+        let transport = remote.transport.name();
+        let filter = self.filter(transport == "nats")?;
+        let subscribe = subscribe(transport, &filter, &self.from)?;
         remote.settings.insert("subscribe".to_owned(), subscribe);
         let peer = remote.start()?;
-        let follow = |filter: TopicFilter| {
-            // A blocking subscription: what we are too slow for stays with the broker.
-            let selector = Selector::topic(filter);
-            let followed = peer.bus().subscribe(selector, Start::Now, WAITING, Overflow::Block);
-            followed.map_err(|gone| Failure::failed(format!("{gone:?}")))
-        };
-        let dead = Topic::from_tokens(["dead", &**peer.name()]);
-        let dead = dead.map_err(|error| Failure::failed(error.to_string()))?;
-        let (wanted, dead) = (follow(filter.clone())?, follow(TopicFilter::from(&dead))?);
+        // A blocking subscription: what we are too slow for stays with the broker.
+        let (wanted, dead) = (follow(&peer, filter, Start::Now)?, follow_dead(&peer)?);
         peer.ready(self.connect_timeout).await?;
+        Ok(Feed::Peer(Box::new(Listening { peer, wanted, dead })))
+    }
+
+    /// The objects of an API server, once the connector has listed them.
+    #[cfg(feature = "k8s")]
+    async fn watch(&self, mut remote: Remote) -> Result<Feed, Failure> {
+        let start = match self.from.as_str() {
+            "now" => Start::Now,
+            "snapshot" => Start::Snapshot,
+            from => {
+                let hint = "over k8s there is now or snapshot";
+                return Err(Failure::usage(format!("--from {from}: {hint}")));
+            }
+        };
+        let filter = super::k8s::watch_settings(&mut remote, &self.filter, self.connect_timeout).await?;
+        let peer = remote.start()?;
+        let dead = follow_dead(&peer)?;
+        peer.ready(self.connect_timeout.max(LISTED)).await?;
+        let wanted = follow(&peer, filter, start)?;
         Ok(Feed::Peer(Box::new(Listening { peer, wanted, dead })))
     }
 }
@@ -266,6 +289,17 @@ impl Seen {
             }
         }
     }
+}
+
+fn follow(peer: &Peer, filter: TopicFilter, start: Start) -> Result<Subscription, Failure> {
+    let followed = peer.bus().subscribe(Selector::topic(filter), start, WAITING, Overflow::Block);
+    followed.map_err(|gone| Failure::failed(format!("{gone:?}")))
+}
+
+fn follow_dead(peer: &Peer) -> Result<Subscription, Failure> {
+    let dead = Topic::from_tokens(["dead", &**peer.name()]);
+    let dead = dead.map_err(|error| Failure::failed(error.to_string()))?;
+    follow(peer, TopicFilter::from(&dead), Start::Now)
 }
 
 /// `subscribe:` of the transport's client, for all that the filter matches. It may be for more: what comes in is

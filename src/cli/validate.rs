@@ -106,7 +106,7 @@ async fn try_one(connector: &ConnectorConfig, limit: Duration) -> Result<(), Fai
         // A check makes no stream, and cannot ask for one that is still to be made.
         settings.remove("jetstream");
     }
-    let remote = Remote { transport: *transport, url: connector.name.clone(), settings };
+    let remote = Remote { transport: *transport, url: connector.name.clone(), settings, scope: None };
     let peer = remote.start()?;
     let ready = peer.ready(limit).await;
     peer.stop().await;

@@ -16,6 +16,21 @@ use super::envelope::{Seq, Version};
 /// A source error of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error with its causes on one line: client crates like to hide the one that matters deep below.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        let deeper_text = deeper.to_string();
+        if !text.ends_with(&deeper_text) {
+            text.push_str(": ");
+            text.push_str(&deeper_text);
+        }
+        cause = deeper.source();
+    }
+    text
+}
+
 /// Why a connector stopped: a kind to act on, a peer to name, a source to read.
 #[derive(Debug, thiserror::Error)]
 #[error("{peer}: {kind}{}", .source.as_ref().map(|s| format!(": {s}")).unwrap_or_default())]
@@ -182,6 +197,16 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_with_all_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("handshake failed")]
+        struct Outer(#[source] std::io::Error);
+        let cause = Outer(std::io::Error::other("certificate expired"));
+        let error = Error::new(ErrorKind::Unreachable, "broker:8883").because(cause);
+        assert_eq!(causes(&error), "broker:8883: unreachable: handshake failed: certificate expired");
+    }
 
     #[test]
     fn a_panic_message_is_read_from_both_kinds_of_text() {

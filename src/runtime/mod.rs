@@ -1,7 +1,8 @@
 //! The runtime: what runs connectors, listens, and shows how everything is.
 //!
 //! [`task`] is the only place that spawns; [`supervisor`] keeps connectors running; [`shutdown`] ends them in two
-//! steps; [`listener`], [`tls`], [`certificate`] and [`connection`] serve addresses; [`watch`] hears signals and changed files; [`telemetry`],
+//! steps; [`listener`], [`tls`], [`certificate`], [`connection`] and [`request`] serve addresses; [`watch`] hears signals
+//! and changed files; [`telemetry`],
 //! [`metrics`], [`admin`] and [`health`] let people and machines look in.
 
 pub mod admin;
@@ -12,6 +13,7 @@ pub mod connection;
 pub mod health;
 pub mod listener;
 pub mod metrics;
+pub mod request;
 mod serve;
 pub mod shutdown;
 mod stall;

@@ -14,23 +14,23 @@ use crate::peers::{Mosquitto, NatsServer};
 use crate::process::{Scratch, free_port, until};
 
 /// How long any one command may take, also on a machine that does other things.
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a command said, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Said {
     status: ExitStatus,
-    out: String,
-    err: String,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
-    fn good(self) -> String {
+    pub(crate) fn good(self) -> String {
         assert!(self.status.success(), "{}: {}\n{}", self.status, self.err, self.out);
         self.out
     }
 
-    fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.status.code().expect("an exit code")
     }
 
@@ -72,11 +72,11 @@ pub(crate) async fn finish(mut child: Child, input: Vec<u8>) -> Said {
     Said { status: output.status, out: text(output.stdout), err: text(output.stderr) }
 }
 
-async fn run(server: &str, args: &[&str]) -> Said {
+pub(crate) async fn run(server: &str, args: &[&str]) -> Said {
     finish(start(server, args), Vec::new()).await
 }
 
-async fn run_with(server: &str, args: &[&str], input: &str) -> Said {
+pub(crate) async fn run_with(server: &str, args: &[&str], input: &str) -> Said {
     finish(start(server, args), input.as_bytes().to_vec()).await
 }
 
@@ -95,15 +95,15 @@ async fn meanwhile(server: &str, args: &[&str], mut publish: impl AsyncFnMut(usi
 }
 
 /// A command that goes on until it is interrupted, its lines as they come.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
     /// All lines so far.
-    seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
 }
 
 impl Running {
-    fn start(server: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(server: &str, args: &[&str]) -> Self {
         let mut child = start(server, args);
         let out = BufReader::new(child.stdout.take().expect("standard output"));
         let (sender, lines) = mpsc::channel(10_000);
@@ -118,7 +118,7 @@ impl Running {
     }
 
     /// Reads on until a line is as wanted; `false` when none is within `limit`.
-    async fn shows(&mut self, wanted: impl Fn(&str) -> bool, limit: Duration) -> bool {
+    pub(crate) async fn shows(&mut self, wanted: impl Fn(&str) -> bool, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while let Ok(Some(line)) = timeout_at(deadline, self.lines.recv()).await {
             let found = wanted(&line);
@@ -130,15 +130,27 @@ impl Running {
         false
     }
 
+    /// The same, where it may have been shown before.
+    pub(crate) async fn has_shown(&mut self, wanted: impl Fn(&str) -> bool, limit: Duration) -> bool {
+        self.seen.iter().any(|line| wanted(line)) || self.shows(wanted, limit).await
+    }
+
     /// Ctrl-C: it ends well and says nothing more.
-    async fn interrupt(self) -> Vec<String> {
+    pub(crate) async fn interrupt(self) -> Vec<String> {
+        let (seen, err) = self.interrupt_noted().await;
+        assert_eq!(err, "");
+        seen
+    }
+
+    /// The same, with what it said about its work meanwhile.
+    pub(crate) async fn interrupt_noted(self) -> (Vec<String>, String) {
         Command::new("kill")
             .args(["-INT", &self.child.id().to_string()])
             .status()
             .expect("the program kill");
         let said = finish(self.child, Vec::new()).await;
-        assert_eq!((said.code(), said.err.as_str()), (0, ""));
-        self.seen
+        assert_eq!(said.code(), 0, "{said:?}");
+        (self.seen, said.err)
     }
 }
 

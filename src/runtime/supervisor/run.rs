@@ -1,6 +1,5 @@
 //! The life of one connector: run, judge how the run ended, wait, run again.
 
-use std::error::Error as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::{Progress, State};
-use crate::core::error::panic_message;
+use crate::core::error::{causes, panic_message};
 use crate::core::{Error, ErrorKind};
 use crate::runtime::backoff::Backoff;
 use crate::transport::{Connector, Link};
@@ -183,21 +182,6 @@ fn reason(ended: &Ended) -> String {
         Ended::Finished => "ended without being asked to".to_owned(),
         Ended::Panicked(message) => format!("panicked: {message}"),
         Ended::Cut => "cut off".to_owned(),
-        Ended::Failed(error) => describe(error),
+        Ended::Failed(error) => causes(error),
     }
-}
-
-pub(super) fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    // Client crates like to hide the cause that matters deep below.
-    let mut cause = error.source().and_then(std::error::Error::source);
-    while let Some(deeper) = cause {
-        let deeper_text = deeper.to_string();
-        if !text.ends_with(&deeper_text) {
-            text.push_str(": ");
-            text.push_str(&deeper_text);
-        }
-        cause = deeper.source();
-    }
-    text
 }

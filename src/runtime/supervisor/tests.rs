@@ -282,13 +282,3 @@ async fn a_start_under_a_name_in_use_ends_the_one_before() {
     assert!(first.recv().await.is_none(), "the first one still runs");
     reach(&supervisor, "a", State::Ready).await;
 }
-
-#[test]
-fn an_error_is_told_with_all_its_causes() {
-    #[derive(Debug, thiserror::Error)]
-    #[error("handshake failed")]
-    struct Outer(#[source] std::io::Error);
-    let cause = Outer(std::io::Error::other("certificate expired"));
-    let error = Error::new(ErrorKind::Unreachable, "broker:8883").because(cause);
-    assert_eq!(run::describe(&error), "broker:8883: unreachable: handshake failed: certificate expired");
-}

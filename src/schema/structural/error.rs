@@ -234,14 +234,24 @@ pub(crate) fn quote(text: &str) -> String {
                 // Writing to a string cannot fail.
                 write!(quoted, "\\x{:02x}", u32::from(c)).unwrap_or_default();
             }
-            c if c.is_control() || c == '\u{feff}' || ('\u{2028}'..='\u{202e}').contains(&c) => {
-                write!(quoted, "\\u{:04x}", u32::from(c)).unwrap_or_default();
-            }
-            c => quoted.push(c),
+            c if c.is_ascii() || is_printable(c) => quoted.push(c),
+            c if c <= '\u{ffff}' => write!(quoted, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
+            c => write!(quoted, "\\U{:08x}", u32::from(c)).unwrap_or_default(),
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// What Go calls printable, of what is no ASCII. After another character, as `Debug` escapes a mark that has none to
+/// combine with.
+fn is_printable(c: char) -> bool {
+    let mut text = [0; 5];
+    let (first, rest) = text.split_at_mut(1);
+    first.fill(b'a');
+    let length = 1 + c.encode_utf8(rest).len();
+    let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok());
+    text.is_some_and(|text| text.escape_debug().count() == 2)
 }
 
 #[cfg(test)]
@@ -261,6 +271,18 @@ mod tests {
         assert_eq!(shown(&json!(null)), r#""null""#);
         assert_eq!(shown(&json!({"a": [1]})), r#"{"a":[1]}"#);
         assert_eq!(shown(&json!(true)), "true");
+    }
+
+    #[test]
+    fn what_go_does_not_print_is_escaped() {
+        for (text, expected) in [
+            ("a'\u{e9}e\u{301}\u{1f600}", "\"a'\u{e9}e\u{301}\u{1f600}\""),
+            ("\u{7}\u{1b}\u{7f}", r#""\a\x1b\x7f""#),
+            ("\u{85}\u{a0}\u{200b}\u{2028}\u{feff}", r#""\u0085\u00a0\u200b\u2028\ufeff""#),
+            ("\u{e0001}", r#""\U000e0001""#),
+        ] {
+            assert_eq!(quote(text), expected, "{text:?}");
+        }
     }
 
     #[test]

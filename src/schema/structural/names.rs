@@ -61,15 +61,23 @@ pub fn dns_1035_label(text: &str) -> Vec<String> {
     wrong
 }
 
-/// The key of a label or an annotation: `name` or `prefix/name`.
+/// A qualified name, such as the key of an annotation: `name` or `prefix/name`.
 pub fn qualified_name(text: &str) -> Vec<String> {
+    qualified("a qualified name", text)
+}
+
+/// The key of a label: a qualified name that messages call by what it is.
+pub fn label_key(text: &str) -> Vec<String> {
+    qualified("a valid label key", text)
+}
+
+fn qualified(what: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let name = match text.split_once('/') {
         None => text,
         Some((_, name)) if name.contains('/') => {
-            let rule = "a qualified name ";
-            let with_prefix = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-            return vec![format!("{rule}{QUALIFIED_RULE}{with_prefix}")];
+            let with_prefix = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            return vec![format!("{what} {QUALIFIED_RULE} {with_prefix}")];
         }
         Some((prefix, name)) => {
             match prefix {

@@ -21,7 +21,7 @@ use super::{Connector, Transport, TransportSchema};
 use crate::config::{ConfigError, Section};
 use crate::core::delivery::Target;
 
-mod client;
+pub(crate) mod client;
 pub mod codec;
 pub mod config;
 mod server;

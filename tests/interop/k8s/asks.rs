@@ -13,7 +13,7 @@ const CRD: &str = "---\n{apiVersion: apiextensions.k8s.io/v1, kind: CustomResour
     versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, description: A widget., \
     properties: {spec: {type: object, properties: {size: {type: integer, description: How large.}}}}}}}]}}";
 
-fn minor(kubectl: &Path) -> u32 {
+pub(super) fn minor(kubectl: &Path) -> u32 {
     let output = Command::new(kubectl).args(["version", "--client"]).output().expect("kubectl runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let minor = text.split("v1.").nth(1).and_then(|rest| rest.split('.').next()?.parse().ok());

@@ -128,10 +128,14 @@ fn word(word: &str) -> &str {
 
 /// One command, its output as text.
 pub(crate) fn run(program: &Path, api: &Api, home: &Path, arguments: &[&str]) -> (bool, String) {
-    let server = api.url();
+    run_at(program, &api.url(), home, arguments)
+}
+
+/// The same at a URL.
+pub(crate) fn run_at(program: &Path, server: &str, home: &Path, arguments: &[&str]) -> (bool, String) {
     let Output { status, stdout, stderr } = Command::new(program)
         .args(arguments)
-        .args(["--server", &server])
+        .args(["--server", server])
         .env("KUBECONFIG", "/dev/null")
         .env("HOME", home)
         .stdin(Stdio::null())

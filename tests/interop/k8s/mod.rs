@@ -1,10 +1,12 @@
 //! The Kubernetes API that the bus serves, against real clients, and the client role, against real servers.
 
 mod asks;
+mod cli;
 mod informers;
 mod kubectl;
 mod python;
 mod recordings;
 mod replay;
 mod rig;
+mod through;
 mod wants;

@@ -30,8 +30,8 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("src/filter/", &["transport", "capture", "app", "cli"]),
 ];
 /// What transports and configuration may use of the runtime; the rest runs them.
-const RUNTIME_PARTS: [&str; 8] =
-    ["backoff", "certificate", "connection", "listener", "shutdown", "task", "telemetry", "tls"];
+const RUNTIME_PARTS: [&str; 9] =
+    ["backoff", "certificate", "connection", "listener", "request", "shutdown", "task", "telemetry", "tls"];
 pub(super) const TRANSPORTS: [&str; 5] = ["http", "k8s", "mqtt", "nats", "xds"];
 const FORBIDDEN_NAMES: [&str; 5] = ["Manager", "Helper", "Util", "Handler", "Common"];
 const UNFINISHED: [&str; 6] = ["TODO", "FIXME", "XXX", "todo!", "unimplemented!", "dbg!"];

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::dial::{AddressDenied, HttpClient};
+use crate::core::error::causes;
 use crate::core::{Outcome, Reason};
 
 /// Most of an error answer's body that is quoted as the reason, in bytes.
@@ -144,7 +145,7 @@ impl Webhook {
         request.headers_mut().insert("webhook-request-origin", origin);
         match timeout(self.timeout, self.client.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(chain(&error)),
+            Ok(Err(error)) => Err(causes(&error)),
             Err(_) => Err(format!("no answer in {:?}", self.timeout)),
         }
     }
@@ -170,7 +171,7 @@ impl Webhook {
         let answer = match self.client.request(request).await {
             Ok(answer) => answer,
             Err(error) => {
-                let reason = Reason::from(format!("{host}: {}", chain(&error)));
+                let reason = Reason::from(format!("{host}: {}", causes(&error)));
                 return if is_denied(&error) {
                     Answer::Said(Outcome::Rejected(reason))
                 } else {
@@ -295,18 +296,4 @@ fn is_denied(error: &hyper_util::client::legacy::Error) -> bool {
         source = error.source();
     }
     false
-}
-
-/// An error and its causes on one line: hyper's own text says little.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
 }

@@ -11,6 +11,7 @@ use crate::core::Topic;
 use crate::core::access::{Access, Action};
 use crate::core::bus::Bus;
 use crate::core::selector::TopicFilter;
+use crate::runtime::request::bearer_token;
 
 /// The caller of a request.
 #[derive(Clone, Debug)]
@@ -30,15 +31,10 @@ impl Caller {
             return Ok(Self { access, principal: None });
         }
         let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), None) = (given.next(), given.next()) else {
+        if headers.get_all(AUTHORIZATION).iter().count() != 1 {
             return Err(unauthorized("send one header Authorization: Bearer TOKEN"));
-        };
-        let token = value.to_str().ok().and_then(|text| {
-            let (scheme, token) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let principal = token.and_then(|token| access.principal_of_token(token));
+        }
+        let principal = bearer_token(headers).and_then(|token| access.principal_of_token(token));
         match principal {
             Some(principal) => Ok(Self { access, principal: Some(principal) }),
             None => Err(unauthorized("the bearer token is none we know")),

@@ -7,18 +7,16 @@ use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
-use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::client::webhook::chain;
 use super::problem::Problem;
+use crate::core::error::causes;
+use crate::runtime::request::{self, Read, Share, Unread};
 
 /// Most bytes one byte of a compressed body may become.
 const RATIO_MAX: usize = 100;
@@ -30,17 +28,8 @@ const ZSTD_AT_A_TIME: usize = 8;
 /// The bounds of bodies, shared by all requests of a listener.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    max: usize,
-    timeout: Duration,
-    buffered: Arc<Semaphore>,
+    sent: request::Bodies,
     zstd: Semaphore,
-}
-
-/// A body that was read, and its share of the listener's memory until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Read {
-    pub(crate) bytes: Bytes,
-    _share: Vec<OwnedSemaphorePermit>,
 }
 
 enum Coding {
@@ -52,8 +41,7 @@ enum Coding {
 impl Bodies {
     /// At most `max` bytes each, `buffered` over all, and `timeout` to send one.
     pub(crate) fn new(max: usize, buffered: usize, timeout: Duration) -> Self {
-        let buffered = Arc::new(Semaphore::new(buffered.min(Semaphore::MAX_PERMITS)));
-        Self { max, timeout, buffered, zstd: Semaphore::new(ZSTD_AT_A_TIME) }
+        Self { sent: request::Bodies::new(max, buffered, timeout), zstd: Semaphore::new(ZSTD_AT_A_TIME) }
     }
 
     /// Reads a request's body and undoes its `Content-Encoding`.
@@ -62,16 +50,8 @@ impl Bodies {
     /// 400 cut short or not decompressible, 408 too slow, 413 too large, 415 unknown coding, 503 no memory.
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, Problem> {
         let coding = coding(headers)?;
-        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: u64| length > self.max as u64) {
-            return Err(self.too_large());
-        }
-        let mut share = Vec::new();
-        let slow = |_| {
-            let detail = format!("the body took longer than {:?}", self.timeout);
-            Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
-        };
-        let sent = timeout(self.timeout, self.collect(body, &mut share)).await.map_err(slow)??;
+        let read = self.sent.read(headers, body).await.map_err(|unread| self.problem(unread))?;
+        let Read { bytes: sent, mut share } = read;
         let bytes = match coding {
             Coding::Identity => sent,
             Coding::Gzip => {
@@ -85,41 +65,14 @@ impl Bodies {
                 self.decompress(ZstdDecoder::with_params(&*sent, &window), sent.len(), &mut share).await?
             }
         };
-        Ok(Read { bytes, _share: share })
-    }
-
-    async fn collect(
-        &self,
-        mut body: Body,
-        share: &mut Vec<OwnedSemaphorePermit>,
-    ) -> Result<Bytes, Problem> {
-        let mut first = Bytes::new();
-        let mut joined = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                Problem::bad_request(format!("the body cannot be read: {}", chain(&error)))
-            })?;
-            let Ok(data) = frame.into_data() else { continue };
-            if first.len() + joined.len() + data.len() > self.max {
-                return Err(self.too_large());
-            }
-            self.hold(data.len(), share)?;
-            // Most bodies come in one piece, which is then not copied.
-            if first.is_empty() && joined.is_empty() {
-                first = data;
-            } else {
-                joined.extend_from_slice(&std::mem::take(&mut first));
-                joined.extend_from_slice(&data);
-            }
-        }
-        Ok(if joined.is_empty() { first } else { joined.freeze() })
+        Ok(Read { bytes, share })
     }
 
     async fn decompress(
         &self,
         mut decoder: impl AsyncRead + Unpin,
         sent: usize,
-        share: &mut Vec<OwnedSemaphorePermit>,
+        share: &mut Share,
     ) -> Result<Bytes, Problem> {
         let mut out = BytesMut::new();
         loop {
@@ -130,31 +83,31 @@ impl Bodies {
             if n == 0 {
                 return Ok(out.freeze());
             }
-            if out.len() > self.max || out.len() > sent.saturating_mul(RATIO_MAX) {
-                return Err(self.too_large());
+            if out.len() > self.sent.max() || out.len() > sent.saturating_mul(RATIO_MAX) {
+                return Err(self.problem(Unread::TooLarge));
             }
-            self.hold(n, share)?;
+            self.sent.hold(n, share).map_err(|unread| self.problem(unread))?;
         }
     }
 
-    fn hold(&self, n: usize, share: &mut Vec<OwnedSemaphorePermit>) -> Result<(), Problem> {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.buffered).try_acquire_many_owned(n);
-        let permit =
-            permit.map_err(|_| Problem::unavailable("too many requests at a time for our memory"))?;
-        match share.first_mut() {
-            Some(held) => held.merge(permit),
-            None => share.push(permit),
+    fn problem(&self, unread: Unread) -> Problem {
+        match unread {
+            Unread::Cut(error) => {
+                Problem::bad_request(format!("the body cannot be read: {}", causes(&*error)))
+            }
+            Unread::TooLarge => {
+                let detail = format!(
+                    "the body is larger than {} bytes (max_body), or expands more than {RATIO_MAX} times",
+                    self.sent.max()
+                );
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            }
+            Unread::NoMemory => Problem::unavailable("too many requests at a time for our memory"),
+            Unread::Slow(limit) => {
+                let detail = format!("the body took longer than {limit:?}");
+                Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+            }
         }
-        Ok(())
-    }
-
-    fn too_large(&self) -> Problem {
-        let detail = format!(
-            "the body is larger than {} bytes (max_body), or expands more than {RATIO_MAX} times",
-            self.max
-        );
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 }
 

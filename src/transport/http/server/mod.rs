@@ -15,8 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, StatusCode, Uri};
+use http::{StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -35,6 +34,7 @@ use crate::core::stats::ConnectorStats;
 use crate::core::template::Template;
 use crate::core::{Error, ErrorKind, Outcome, Topic};
 use crate::runtime::connection::{self, Limits};
+use crate::runtime::request::{foreign_origin, is_oversized};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{listener, tls};
 use crate::transport::{Announcement, Connector, Link};
@@ -209,8 +209,7 @@ fn routes(shared: Arc<Shared>) -> Router {
 /// What every request must pass before it is looked at.
 async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers.len() > shared.config.max_headers || bytes as u64 > shared.config.max_header_bytes.0 {
+    if is_oversized(headers, shared.config.max_headers, shared.config.max_header_bytes.0) {
         shared.stats.oversize.add(1);
         let detail = format!(
             "at most {} headers and {} bytes of them",
@@ -218,31 +217,11 @@ async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -
         );
         return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail).into_response();
     }
-    if let Err(problem) = check_origin(headers, request.uri(), &shared.config.allowed_origins) {
-        return problem.into_response();
+    if let Some(origin) = foreign_origin(headers, request.uri(), &shared.config.allowed_origins) {
+        let detail = format!("pages of {origin} may not call: list it in allowed_origins");
+        return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
     }
     next.run(request).await
-}
-
-/// Refuses web pages of other sites: a browser would let any page post to a server on loopback.
-fn check_origin(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Result<(), Problem> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or("?");
-    if allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
-        return Ok(());
-    }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
-    let own = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
-    // A name could be made to resolve to us (DNS rebinding); a literal address or localhost could not.
-    let name = host.parse::<http::uri::Authority>();
-    let name = name.as_ref().map_or("", |authority| authority.host()).trim_matches(['[', ']']);
-    let literal = name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok();
-    if own && literal {
-        return Ok(());
-    }
-    let detail = format!("pages of {origin} may not call: list it in allowed_origins");
-    Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
 async fn connect(

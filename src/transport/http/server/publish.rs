@@ -16,6 +16,7 @@ use super::access::Caller;
 use super::encoded::TOPIC;
 use super::problem::{EventProblem, Problem};
 use crate::core::access::Action;
+use crate::core::error::causes;
 use crate::core::{DecodeError, Envelope, Outcome, Receipt, Refused, Seq, Topic, uuid};
 use crate::transport::http::codec::{self, Message, Unreadable};
 
@@ -73,7 +74,7 @@ pub(super) async fn permit(headers: HeaderMap) -> Response {
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     axum::extract::Query::try_from_uri(uri)
         .map(|axum::extract::Query(query)| query)
-        .map_err(|error| Problem::bad_request(crate::transport::http::client::webhook::chain(&error)))
+        .map_err(|error| Problem::bad_request(causes(&error)))
 }
 
 async fn take_in(shared: &Shared, request: Request) -> Result<Option<Seq>, Problem> {

@@ -18,10 +18,11 @@ use tokio::time::timeout;
 
 use super::super::codec::status::{Reason, Status};
 use super::super::config::ClientConfig;
+use crate::core::error::causes;
 use crate::core::{Error, ErrorKind};
 
 /// Most bytes of a page of a list, or of a discovery document.
-pub(super) const PAGE_MAX: usize = 256 << 20;
+pub(crate) const PAGE_MAX: usize = 256 << 20;
 /// Most bytes of a refusal that are read.
 const STATUS_MAX: usize = 1 << 20;
 /// Longest that a server may ask us to stay away.
@@ -31,17 +32,19 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// A cluster's API server. Clones share connections.
 #[derive(Clone)]
-pub(super) struct Api {
+pub(crate) struct Api {
     client: kube::Client,
     /// Its URL, for errors and the log.
-    pub(super) peer: String,
+    pub(crate) peer: String,
+    /// The namespace that the kubeconfig's context has; else `default`.
+    pub(crate) namespace: String,
     timeout: Duration,
     max_object: usize,
 }
 
 /// Why a request came to nothing.
 #[derive(Clone, Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The server said no.
     Refused(Box<Refusal>),
     /// There was no answer, or not all of it; a write may have been done.
@@ -52,18 +55,18 @@ pub(super) enum Failure {
 
 /// The server's no.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// What it says; made of the HTTP status where the body is none.
-    pub(super) status: Status,
+    pub(crate) status: Status,
     /// After how long it may be tried again, where it says so.
-    pub(super) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
     /// The body as it came.
-    pub(super) body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Failure {
     /// The HTTP status of a refusal.
-    pub(super) fn code(&self) -> Option<StatusCode> {
+    pub(crate) fn code(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(refusal) => Some(refusal.status.code),
             Self::Broken(_) | Self::Oversize(_) => None,
@@ -71,7 +74,7 @@ impl Failure {
     }
 
     /// Whether the server will not say otherwise when asked the same again.
-    pub(super) fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Refused(refusal) => {
                 let code = refusal.status.code;
@@ -86,12 +89,12 @@ impl Failure {
     }
 
     /// Whether the position asked for is no longer kept.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.code() == Some(StatusCode::GONE)
     }
 
     /// After how long the server wants to be asked again.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
             Self::Broken(_) | Self::Oversize(_) => None,
@@ -113,46 +116,54 @@ impl fmt::Display for Failure {
 }
 
 impl Api {
-    /// The API server that the settings name. No request is made yet.
+    /// The API server that the settings name; a connection may take `connect`. No request is made yet.
     ///
     /// # Errors
     /// `Unreachable` where the kubeconfig cannot be read or used: it may be mounted later.
-    pub(super) async fn open(config: &ClientConfig) -> Result<Self, Error> {
-        let named = || match &config.kubeconfig {
-            Some(path) => path.display().to_string(),
-            None => "kubeconfig".to_owned(),
+    pub(crate) async fn open(config: &ClientConfig, connect: Duration) -> Result<Self, Error> {
+        let named = || match (&config.url, &config.kubeconfig) {
+            (Some(url), _) => url.clone(),
+            (None, Some(path)) => path.display().to_string(),
+            (None, None) => "kubeconfig".to_owned(),
         };
         let wrong = |error: String| Error::new(ErrorKind::Unreachable, named()).because(error);
         let mut settings = settings(config).await.map_err(wrong)?;
         settings.default_retry = false;
         settings.read_timeout = None;
-        settings.connect_timeout = Some(config.timeout.0);
+        settings.connect_timeout = Some(connect);
         let peer = settings.cluster_url.to_string();
+        let namespace = settings.default_namespace.clone();
         let client = kube::Client::try_from(settings).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { client, peer, timeout: config.timeout.0, max_object: config.max_object.bytes() })
+        Ok(Self {
+            client,
+            peer,
+            namespace,
+            timeout: config.timeout.0,
+            max_object: config.max_object.bytes(),
+        })
     }
 
     /// Reads a document.
-    pub(super) async fn get(&self, path: &str, accept: &str, max: usize) -> Result<Bytes, Failure> {
+    pub(crate) async fn get(&self, path: &str, accept: &str, max: usize) -> Result<Bytes, Failure> {
         let request = request(Method::GET, path, accept, None, Bytes::new())?;
         let whole = async { read(self.begin(request).await?.into_body(), max).await };
         timeout(self.timeout, whole).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
     /// Reads one object.
-    pub(super) async fn object(&self, path: &str) -> Result<Bytes, Failure> {
+    pub(crate) async fn object(&self, path: &str) -> Result<Bytes, Failure> {
         self.get(path, "application/json", self.max_object).await
     }
 
     /// Begins to read a stream: its answer has begun, its body goes on.
-    pub(super) async fn stream(&self, path: &str, accept: &str) -> Result<Body, Failure> {
+    pub(crate) async fn stream(&self, path: &str, accept: &str) -> Result<Body, Failure> {
         let request = request(Method::GET, path, accept, None, Bytes::new())?;
         let begun = timeout(self.timeout, self.begin(request)).await;
         Ok(begun.unwrap_or_else(|_| Err(self.silent()))?.into_body())
     }
 
     /// Writes, and reads the object that is answered.
-    pub(super) async fn write(
+    pub(crate) async fn write(
         &self,
         method: Method,
         path: &str,
@@ -198,7 +209,7 @@ impl fmt::Debug for Api {
 }
 
 /// Text as one segment of a path or one value of a query.
-pub(super) fn segment(text: &str) -> impl fmt::Display + '_ {
+pub(crate) fn segment(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, SEGMENT)
 }
 
@@ -232,22 +243,10 @@ async fn read(mut body: Body, max: usize) -> Result<Bytes, Failure> {
     Ok(whole.freeze())
 }
 
-/// An error with all its causes: what matters is often the deepest.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        let deeper_text = deeper.to_string();
-        if !text.ends_with(&deeper_text) {
-            text.push_str(": ");
-            text.push_str(&deeper_text);
-        }
-        cause = deeper.source();
-    }
-    text
-}
-
 async fn settings(config: &ClientConfig) -> Result<kube::Config, String> {
+    if let Some(url) = &config.url {
+        return direct(config, url);
+    }
     let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
     if let Some(path) = &config.kubeconfig {
         let kubeconfig = Kubeconfig::read_from(at_home(path)).map_err(|error| causes(&error))?;
@@ -261,6 +260,22 @@ async fn settings(config: &ClientConfig) -> Result<kube::Config, String> {
             format!("{}; and this is no pod of a cluster: {}", causes(&error), causes(&inside))
         }),
     }
+}
+
+/// The server of a URL.
+fn direct(config: &ClientConfig, url: &str) -> Result<kube::Config, String> {
+    let url = url.trim_end_matches('/').parse().map_err(|error| format!("url: {error}"))?;
+    let mut settings = kube::Config::new(url);
+    let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    settings.auth_info.client_certificate = shown(&config.tls.cert);
+    settings.auth_info.client_key = shown(&config.tls.key);
+    settings.root_cert_file.clone_from(&config.tls.ca);
+    if let Some(token) = &config.token {
+        // Read here: the crate shows a file as it is, with the line break that it ends in.
+        let token = token.read().map_err(|error| format!("token: {error}"))?;
+        settings.auth_info.token = Some(token.into());
+    }
+    Ok(settings)
 }
 
 /// The path with `~` for the home directory.

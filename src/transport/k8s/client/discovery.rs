@@ -23,16 +23,16 @@ const MISSING: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 
 /// A kind and what may be done with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Resource {
+pub(crate) struct Resource {
     /// Its names.
-    pub(super) definition: Definition,
+    pub(crate) definition: Definition,
     /// `get`, `list`, `watch`, …
-    pub(super) verbs: Vec<String>,
+    pub(crate) verbs: Vec<String>,
 }
 
 impl Resource {
     /// The path of all objects: of one namespace, or (where that is empty) of all.
-    pub(super) fn path(&self, namespace: &str) -> String {
+    pub(crate) fn path(&self, namespace: &str) -> String {
         let Definition { group, version, plural, namespaced, .. } = &self.definition;
         let (version, plural) = (segment(version), segment(plural));
         let root = match group.as_str() {
@@ -47,12 +47,12 @@ impl Resource {
     }
 
     /// The path of one object.
-    pub(super) fn object_path(&self, namespace: &str, name: &str) -> String {
+    pub(crate) fn object_path(&self, namespace: &str, name: &str) -> String {
         format!("{}/{}", self.path(namespace), segment(name))
     }
 
     /// Whether it has this verb.
-    pub(super) fn can(&self, verb: &str) -> bool {
+    pub(crate) fn can(&self, verb: &str) -> bool {
         self.verbs.iter().any(|have| have == verb)
     }
 }
@@ -116,7 +116,8 @@ impl Kinds {
     }
 }
 
-async fn ask(api: &Api) -> Result<Vec<Resource>, Failure> {
+/// Asks once; in the server's order, preferred versions first.
+pub(crate) async fn ask(api: &Api) -> Result<Vec<Resource>, Failure> {
     let mut kinds = Vec::new();
     for root in ["/api", "/apis"] {
         let answer = document(api, root, AGGREGATED).await?;

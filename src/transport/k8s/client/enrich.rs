@@ -13,11 +13,12 @@ use tracing::debug;
 
 use super::super::codec::received::{line, page, position};
 use super::super::config::{ClientConfig, EnrichConfig};
-use super::api::{Api, Failure, PAGE_MAX, causes, segment};
+use super::api::{Api, Failure, PAGE_MAX, segment};
 use super::discovery::Kinds;
 use super::watch::Lines;
 use super::writes::text;
 use crate::core::Extensions;
+use crate::core::error::causes;
 use crate::runtime::backoff::Backoff;
 
 /// Objects remembered, unless it is told.

@@ -16,11 +16,11 @@ use crate::core::delivery::{Assurance, Guarantee};
 use crate::core::{Error, ErrorKind};
 use crate::transport::{Connector, Link};
 
-mod api;
+pub(crate) mod api;
 mod board;
 mod buckets;
 mod cursor;
-mod discovery;
+pub(crate) mod discovery;
 mod election;
 mod enrich;
 mod recorder;
@@ -37,8 +37,10 @@ use election::{Election, Lead};
 use enrich::Enrich;
 use recorder::Recorder;
 use sink::Sink;
+pub(crate) use watch::Lines;
 use watch::{Around, Watch};
 use writes::Writer;
+pub(crate) use writes::{complete, remains, text};
 
 /// The object whose uid names the cluster.
 const IDENTITY: &str = "/api/v1/namespaces/kube-system";
@@ -61,7 +63,7 @@ impl Client {
 
     async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
         let config = &self.config;
-        let api = Api::open(config).await?;
+        let api = Api::open(config, config.timeout.0).await?;
         let cluster = cluster(&api).await?;
         info!(connector = %link.name, peer = api.peer, %cluster, "connected");
         let kinds = Kinds::new();

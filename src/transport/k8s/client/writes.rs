@@ -275,7 +275,7 @@ fn names(key: &Key) -> (&str, &str) {
 }
 
 /// Fills in what an object says of itself, where it does not.
-pub(super) fn complete(
+pub(crate) fn complete(
     object: &mut Value,
     resource: &Resource,
     namespace: &str,
@@ -299,7 +299,7 @@ pub(super) fn complete(
 }
 
 /// Whether an object that was deleted is still there: its finalizers or its containers have something to do first.
-fn remains(object: &Value) -> bool {
+pub(crate) fn remains(object: &Value) -> bool {
     let deleting = text(object, "/metadata/deletionTimestamp").is_some();
     let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
     let grace = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64);
@@ -307,7 +307,7 @@ fn remains(object: &Value) -> bool {
 }
 
 /// The text at a JSON pointer.
-pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 

@@ -16,6 +16,7 @@ use crate::core::bus::Bus;
 use crate::core::selector::TopicFilter;
 use crate::core::{Key, Topic};
 use crate::runtime::certificate::Subject;
+use crate::runtime::request::bearer_token;
 use crate::schema::registry::Definition;
 use crate::transport::k8s::codec::status::{Reason, Status};
 
@@ -84,7 +85,7 @@ impl Caller {
                 (None, name, authenticated(&["system:masters".to_owned()]))
             }
             (None, true) => {
-                let principal = token(headers).and_then(|token| access.principal_of_token(token));
+                let principal = bearer_token(headers).and_then(|token| access.principal_of_token(token));
                 let principal = principal.ok_or_else(unauthorized)?;
                 (Some(principal.clone()), principal, authenticated(&[]))
             }
@@ -238,14 +239,6 @@ fn action_of(verb: &str, kind: &Kind) -> Action {
         _ if kind.form == Form::Occurrence => Action::Publish,
         _ => Action::Write,
     }
-}
-
-/// The one bearer token that is shown.
-fn token(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (given.next(), given.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn unauthorized() -> Status {

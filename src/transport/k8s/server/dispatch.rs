@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Method, Request, Uri};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,8 +12,9 @@ use super::access::Caller;
 use super::answer::{self, Answer};
 use super::call::{About, Call, Resource};
 use super::parse::{Place, place};
-use super::{Shared, compress, get, list, view, watch};
+use super::{Shared, body, compress, get, list, view, watch};
 use crate::runtime::certificate::Subject;
+use crate::runtime::request::{Read, foreign_origin, is_oversized};
 use crate::transport::k8s::codec::status::{Reason, Status};
 
 /// Answers one request of who showed that certificate.
@@ -50,8 +50,8 @@ async fn route(
         Status::new(Reason::TooManyRequests, "Too many requests, please try again later.").retry_after(1)
     })?;
     let sent = match call.method {
-        Method::GET | Method::HEAD | Method::OPTIONS => super::body::Read::default(),
-        _ => shared.bodies.read(&call.headers, body).await?,
+        Method::GET | Method::HEAD | Method::OPTIONS => Read::default(),
+        _ => body::read(&shared.bodies, &call.headers, body).await?,
     };
     call.body = sent.bytes.clone();
     let answer = match &call.about {
@@ -157,8 +157,7 @@ async fn read(
 
 /// What every request must pass before it is looked at.
 fn check_head(shared: &Shared, headers: &HeaderMap, uri: &Uri) -> Result<(), Status> {
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers.len() > shared.config.max_headers || bytes as u64 > shared.config.max_header_bytes.0 {
+    if is_oversized(headers, shared.config.max_headers, shared.config.max_header_bytes.0) {
         shared.stats.oversize.add(1);
         let message = format!(
             "at most {} headers and {} bytes of them",
@@ -166,21 +165,8 @@ fn check_head(shared: &Shared, headers: &HeaderMap, uri: &Uri) -> Result<(), Sta
         );
         return Err(Status::new(Reason::BadRequest, message));
     }
-    check_origin(headers, uri)
-}
-
-/// Refuses web pages of other sites: a browser would let any page post to a server on loopback.
-fn check_origin(headers: &HeaderMap, uri: &Uri) -> Result<(), Status> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or("?");
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
-    let own = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
-    // A name could be made to resolve to us (DNS rebinding); a literal address or localhost could not.
-    let name = host.parse::<http::uri::Authority>();
-    let name = name.as_ref().map_or("", |authority| authority.host()).trim_matches(['[', ']']);
-    if own && (name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()) {
-        return Ok(());
+    match foreign_origin(headers, uri, &[]) {
+        None => Ok(()),
+        Some(origin) => Err(Status::new(Reason::Forbidden, format!("pages of {origin} may not call"))),
     }
-    Err(Status::new(Reason::Forbidden, format!("pages of {origin} may not call")))
 }

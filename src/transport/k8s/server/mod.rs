@@ -16,7 +16,6 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
-use self::body::Bodies;
 use self::discovery::Documents;
 use self::encoded::Encoded;
 use self::kinds::Kinds;
@@ -29,6 +28,7 @@ use crate::core::stats::ConnectorStats;
 use crate::core::{Error, ErrorKind, Outcome};
 use crate::runtime::certificate::Subject;
 use crate::runtime::connection::{self, Limits};
+use crate::runtime::request::Bodies;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{listener, tls};
 use crate::schema::registry::Registry;

@@ -11,6 +11,7 @@ use super::super::config::{
     ClientConfig, ConsumerConfig, Deliver, Retention, Storage, StreamConfig, SubscribeConfig,
 };
 use super::session::Session;
+use crate::core::error::causes;
 use crate::core::{Error, ErrorKind};
 
 /// Makes sure that the stream to publish to is there.
@@ -124,16 +125,8 @@ async fn find(session: &Session, name: &str) -> Result<Stream, Error> {
             ErrorKind::Protocol,
             format!("stream {name} does not exist: create it, or let the connector by jetstream: {{create: …}}"),
         ),
-        _ => session.error(ErrorKind::Unreachable, format!("stream {name}: {}", describe(&error))),
+        _ => session.error(ErrorKind::Unreachable, format!("stream {name}: {}", causes(&error))),
     })
-}
-
-/// With the cause, which async-nats leaves to the source.
-fn describe(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 fn stream_config(name: &str, create: &StreamConfig) -> stream::Config {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
 
 use crate::core::access::{Access, Action};
 use crate::core::selector::TopicFilter;
 use crate::core::topic::escape;
 use crate::core::{Bus, Topic};
+use crate::runtime::request::bearer_token;
 use crate::schema::kinds::{OWN, proto_name};
 use crate::transport::xds::codec::kinds::SECRET;
 use crate::transport::xds::codec::status::{Code, Status};
@@ -35,8 +35,8 @@ impl Caller {
         certificate: Option<&ByteString>,
     ) -> Result<Self, Status> {
         let access = bus.access();
-        let token = || headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ");
-        let principal = certificate.cloned().or_else(|| access.principal_of_token(token()?.trim()));
+        let token = || access.principal_of_token(bearer_token(headers)?);
+        let principal = certificate.cloned().or_else(token);
         if access.is_restricted() && principal.is_none() {
             let text = "send a known token: authorization: Bearer TOKEN, or a client certificate";
             return Err(Status::new(Code::Unauthenticated, text));

@@ -40,7 +40,7 @@ pub(super) enum Cursors {
     /// Nothing does.
     None,
     File(File),
-    Lease(Lease),
+    Lease(Box<Lease>),
 }
 
 impl Cursors {
@@ -54,7 +54,7 @@ impl Cursors {
             _ if config.watch.is_empty() => Ok(Self::None),
             Store::None => Ok(Self::None),
             Store::Lease => Ok(config.lease().map_or(Self::None, |(namespace, name)| {
-                Self::Lease(Lease::new(api.clone(), namespace, name, &config.field_manager))
+                Self::Lease(Box::new(Lease::new(api.clone(), namespace, name, &config.field_manager)))
             })),
             Store::File => {
                 let path = config.cursor.path.clone().unwrap_or_else(|| file::default_path(connector));

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(in super::super) struct Lines {
+pub(crate) struct Lines {
     buffer: BytesMut,
     /// So much of it holds no end of a line.
     looked: usize,
@@ -16,17 +16,17 @@ pub(in super::super) struct Lines {
 }
 
 impl Lines {
-    pub(in super::super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { buffer: BytesMut::new(), looked: 0, max, skips: false, oversize: 0 }
     }
 
     /// Takes a piece of the body.
-    pub(in super::super) fn push(&mut self, piece: &[u8]) {
+    pub(crate) fn push(&mut self, piece: &[u8]) {
         self.buffer.extend_from_slice(piece);
     }
 
     /// The next whole line, without its end; empty ones are passed over.
-    pub(in super::super) fn next(&mut self) -> Option<Bytes> {
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
         loop {
             let rest = self.buffer.get(self.looked..).unwrap_or_default();
             let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
@@ -50,7 +50,7 @@ impl Lines {
     }
 
     /// How many lines were left out since this was asked last.
-    pub(in super::super) fn take_oversize(&mut self) -> u64 {
+    pub(crate) fn take_oversize(&mut self) -> u64 {
         std::mem::take(&mut self.oversize)
     }
 }

@@ -38,7 +38,7 @@ mod lines;
 mod list;
 mod stream;
 
-pub(super) use lines::Lines;
+pub(crate) use lines::Lines;
 
 /// The shortest and the longest time before something is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));

@@ -12,11 +12,12 @@ use tracing::debug;
 
 use super::super::super::codec::received::{Line, Received, line, position};
 use super::super::super::codec::status::Status;
-use super::super::api::{Failure, causes, segment};
+use super::super::api::{Failure, segment};
 use super::batch::Item;
 use super::lines::Lines;
 use super::{LASTED, Subject, Trouble, Watch};
 use crate::core::Timestamp;
+use crate::core::error::causes;
 
 /// Changes that are published at a time.
 const BATCH: usize = 256;

@@ -12,8 +12,9 @@
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
-use super::names::{label_key_errors, label_value_errors, quoted};
 use super::{SelectorError, check_length};
+use crate::schema::structural::names::{label_key, label_value};
+use crate::schema::structural::quote;
 
 /// The operators as the server lists them when it found none.
 const OPERATORS: &str = "in, notin, =, ==, !=, gt, lt";
@@ -106,18 +107,18 @@ impl LabelRequirement {
     /// or a bound that is no integer.
     pub fn new(key: &str, operator: Operator, mut values: Vec<String>) -> Result<Self, SelectorError> {
         let mut errors = Vec::new();
-        let key_errors = label_key_errors(key);
+        let key_errors = label_key(key);
         if !key_errors.is_empty() {
-            errors.push(format!("key: Invalid value: {}: {}", quoted(key), key_errors.join("; ")));
+            errors.push(format!("key: Invalid value: {}: {}", quote(key), key_errors.join("; ")));
         }
         values.sort_unstable();
         values.dedup();
         errors.extend(operator.check(&values));
         for (at, value) in values.iter().enumerate() {
-            let value_errors = label_value_errors(value);
+            let value_errors = label_value(value);
             if !value_errors.is_empty() {
                 let why = value_errors.join("; ");
-                errors.push(format!("values[{at}][{key}]: Invalid value: {}: {why}", quoted(value)));
+                errors.push(format!("values[{at}][{key}]: Invalid value: {}: {why}", quote(value)));
             }
         }
         match errors.as_slice() {
@@ -163,7 +164,7 @@ impl LabelRequirement {
 impl Operator {
     /// What is wrong with the number or the form of the values.
     fn check(self, values: &[String]) -> Option<String> {
-        let shown = || values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(",");
+        let shown = || values.iter().map(|value| quote(value)).collect::<Vec<_>>().join(",");
         let wrong = |why: &str| Some(format!("values: Invalid value: [{}]: {why}", shown()));
         match (self, values) {
             (Self::In | Self::NotIn, []) => wrong("for 'in', 'notin' operators, values set can't be empty"),
@@ -175,7 +176,7 @@ impl Operator {
             }
             (Self::GreaterThan | Self::LessThan, [bound]) => bound.parse::<i64>().is_err().then(|| {
                 let why = "for 'Gt', 'Lt' operators, the value must be an integer";
-                format!("values[0]: Invalid value: {}: {why}", quoted(bound))
+                format!("values[0]: Invalid value: {}: {why}", quote(bound))
             }),
             (Self::GreaterThan | Self::LessThan, _) => {
                 wrong("for 'Gt', 'Lt' operators, exactly one value is required")
@@ -270,9 +271,9 @@ impl<'a> Parser<'a> {
         if token != Token::Identifier {
             return Err(format!("found '{key}', expected: identifier"));
         }
-        let errors = label_key_errors(key);
+        let errors = label_key(key);
         if !errors.is_empty() {
-            return Err(format!("<nil>: Invalid value: {}: {}", quoted(key), errors.join("; ")));
+            return Err(format!("<nil>: Invalid value: {}: {}", quote(key), errors.join("; ")));
         }
         let (operator, values) = if negated {
             (Operator::DoesNotExist, Vec::new())

@@ -5,14 +5,12 @@
 
 mod field;
 mod label;
-mod names;
 
 #[cfg(test)]
 mod tests;
 
 pub use field::{FieldRequirement, FieldSelector, unsupported};
 pub use label::{LabelRequirement, LabelSelector, Operator};
-pub use names::{label_key_errors, label_value_errors};
 
 /// The longest selector that is read, in bytes.
 pub const SELECTOR_MAX: usize = 256 * 1024;

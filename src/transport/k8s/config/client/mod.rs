@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::values::{Duration, Size};
+use crate::config::values::{Duration, Secret, Size};
 use crate::config::{ConfigError, Section};
+use crate::runtime::tls::ClientTls;
 use crate::schema::kinds::{group_version_kind, proto_name, type_url};
+
+#[cfg(test)]
+mod tests;
 
 /// Most changes, objects or writes one setting may allow to be under way or on a page.
 const COUNT_MAX: usize = 65_536;
@@ -22,6 +26,13 @@ pub struct ClientConfig {
     pub kubeconfig: Option<PathBuf>,
     /// The context in it; default its current one.
     pub context: Option<String>,
+    /// The API server itself, instead of a kubeconfig, with the path below which its API is:
+    /// `http://127.0.0.1:18001/scopes/east`.
+    pub url: Option<String>,
+    /// The bearer token to show at `url`.
+    pub token: Option<Secret>,
+    /// Authorities to trust, and the certificate to show, at `url`.
+    pub tls: ClientTls,
     /// What to bring onto the bus, one entry for each type.
     pub watch: Vec<WatchConfig>,
     /// Where it is kept how far each watch has come; default a file.
@@ -197,6 +208,9 @@ impl Default for ClientConfig {
         Self {
             kubeconfig: None,
             context: None,
+            url: None,
+            token: None,
+            tls: ClientTls::default(),
             watch: Vec::new(),
             cursor: CursorConfig::default(),
             leader_election: None,
@@ -226,6 +240,7 @@ impl ClientConfig {
         for (at, watch) in config.watch.iter_mut().enumerate() {
             watch.check(section, &format!("watch[{at}]"), config.allow_secrets)?;
         }
+        config.check_server(section)?;
         config.check_overlap(section)?;
         config.check_bounds(section)?;
         config.check_cursor(section)?;
@@ -240,6 +255,39 @@ impl ClientConfig {
             return Err(section.error_with_hint("frequency", "lets nothing pass", hint));
         }
         Ok(config)
+    }
+
+    /// The server is named by a kubeconfig or by its URL, which goes with what is to be shown there.
+    fn check_server(&self, section: &Section) -> Result<(), ConfigError> {
+        let Some(url) = &self.url else {
+            let stray = [("token", self.token.is_some()), ("tls", self.tls != ClientTls::default())];
+            return match stray.into_iter().find(|(_, set)| *set) {
+                Some((name, _)) => {
+                    let hint = "a kubeconfig says itself what to show";
+                    Err(section.error_with_hint(name, "goes with url", hint))
+                }
+                None => Ok(()),
+            };
+        };
+        let named = [("kubeconfig", self.kubeconfig.is_some()), ("context", self.context.is_some())];
+        if let Some((name, _)) = named.into_iter().find(|(_, set)| *set) {
+            return Err(section.error(name, "url names the server already"));
+        }
+        let parsed = url.parse::<http::Uri>().ok().filter(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.authority().is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
+                && uri.query().is_none()
+        });
+        let hint = "https://10.0.0.1:6443, http://127.0.0.1:18001/scopes/east";
+        let wrong = || section.error_with_hint("url", "is no URL of an API server", hint);
+        let parsed = parsed.ok_or_else(wrong)?;
+        if parsed.scheme_str() == Some("http") && self.tls != ClientTls::default() {
+            return Err(section.error("tls", "is for an https:// URL"));
+        }
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            return Err(section.error("tls", "cert and key go together"));
+        }
+        Ok(())
     }
 
     /// A type has one watch, so that a list of it says all that there is of it in this scope.
@@ -423,56 +471,4 @@ fn check_type(section: &Section, path: &str, word: &str, secrets: bool) -> Resul
         ));
     }
     Ok(type_url.into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<ClientConfig, String> {
-        let section = Section::from_yaml("f.yaml", text).map_err(|error| error.to_string())?;
-        ClientConfig::from_section(&section).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_example_of_the_design_is_read() {
-        let config = read(
-            "kubeconfig: ~/.kube/config\ncontext: east\ncursor: {store: file}\n\
-             leader_election: {namespace: mesh, name: meshbus}\nwatch:\n\
-             - {type: core/v1/Event, field_selector: \"type=Warning,involvedObject.kind!=Pod\", start: {since: 10m}}\n\
-             - {type: apps/v1/Deployment, namespaces: [web], label_selector: \"app in (a,b)\"}",
-        )
-        .unwrap();
-        assert_eq!(config.watch[0].start, Start::Since(Duration::from_secs(600)));
-        assert_eq!(config.watch[1].namespaces, ["web"]);
-        assert_eq!(config.lease(), Some(("mesh", "meshbus")));
-        assert_eq!(read("watch: [{type: v1/Event}]").unwrap().watch[0].type_url, "core/v1/Event");
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_what_would_be_right() {
-        for (text, names, hints) in [
-            ("contxt: a", "contxt", "context"),
-            ("watch: [{type: pods}]", "watch[0].type", "v1/Pod"),
-            ("watch: [{type: v1/pods}]", "watch[0].type", "capital"),
-            ("watch: [{type: v1/Secret}]", "watch[0].type", "allow_secrets: true"),
-            ("watch: [{type: v1/Pod, labelSelector: a}]", "labelSelector", "label_selector"),
-            ("watch: [{type: v1/Pod, start: now}]", "watch[0].start", "Events"),
-            ("watch: [{type: v1/Pod, namespaces: [A_b]}]", "namespaces[0]", "lower-case"),
-            ("watch: [{type: v1/Pod, label_selector: ' '}]", "label_selector", "leave it away"),
-            ("watch: [{type: v1/Event}, {type: events.k8s.io/v1/Event}]", "watch[1].type", "one entry"),
-            ("cursor: {store: lease}", "cursor", "leader_election"),
-            ("cursor: {store: none, path: /a}", "cursor.path", "file"),
-            ("cursor: {name: a, namespace: b}", "cursor", "store: lease"),
-            ("page_size: 0", "page_size", "1 to"),
-            ("timeout: 5ms", "timeout", "30s"),
-            ("field_manager: ''", "field_manager", "meshbus"),
-            ("leader_election: {namespace: a, name: b, retry_period: 9s}", "leader_election", "2s"),
-            ("frequency: {burst: 0, per: 5m}", "frequency", "burst: 25"),
-            ("enrich: {}", "enrich", "labels"),
-        ] {
-            let error = read(text).unwrap_err();
-            assert!(error.contains(names) && error.contains(hints), "{text}: {error}");
-        }
-    }
 }
