@@ -35,7 +35,8 @@ pub struct ClientConfig {
     pub allow_secrets: bool,
     /// What the events' `type` is; default `meshbus`.
     pub event_types: EventTypes,
-    /// Lets so many changes of Events about one object pass, and tells how many were held back; default: all pass.
+    /// Lets so many changes of Events about one object pass, and tells how many were held back when one more may
+    /// pass; default: all pass.
     pub frequency: Option<FrequencyConfig>,
     /// Adds labels and annotations of the object an Event is about; default none.
     pub enrich: Option<EnrichConfig>,
@@ -118,7 +119,8 @@ pub enum Store {
     /// A file: positions, and which objects there were, so that what went meanwhile is told.
     #[default]
     File,
-    /// An annotation of a Lease: positions only, without a volume and for several buses.
+    /// An annotation of a Lease: positions only, without a volume and for several buses. Where the server has
+    /// forgotten a position after a restart, what was deleted meanwhile is not told, since no names are kept.
     Lease,
     /// Nothing: each start begins anew.
     None,

@@ -35,12 +35,12 @@ impl Watch<'_> {
     pub(super) async fn start(&mut self, subject: &Subject) -> Result<(), Trouble> {
         let saved = self.cursors.load(&self.cursor).await;
         let Some(mut saved) = saved.map_err(Trouble::new)? else {
-            return self.relist(subject, true).await;
+            return self.relist(subject, !self.memory.rewound).await;
         };
         let position = saved.position.clone();
         if position.is_empty() {
             self.memory.known = saved.known.unwrap_or_default();
-            return self.relist(subject, true).await;
+            return self.relist(subject, !self.memory.rewound).await;
         }
         if self.restore(subject, &mut saved).await? {
             self.around.stats.following.listed.add(1);
@@ -50,9 +50,16 @@ impl Watch<'_> {
         }
         warn!(watch = self.cursor, %position, "the server has forgotten the position that was kept: changes between are told as one");
         self.around.stats.following.gone.add(1);
-        match saved.known.take() {
-            Some(known) => self.memory.known = known,
-            None => self.memory.floor = number(&position),
+        if let Some(known) = saved.known.take() {
+            self.memory.known = known;
+        } else {
+            if !subject.reading.event {
+                warn!(
+                    watch = self.cursor,
+                    "what was deleted meanwhile is not told: a Lease keeps a position and no names; cursor: {{store: file}} keeps both"
+                );
+            }
+            self.memory.floor = number(&position);
         }
         self.relist(subject, false).await
     }
@@ -61,12 +68,18 @@ impl Watch<'_> {
     /// server cannot list it any more.
     async fn restore(&mut self, subject: &Subject, saved: &mut Saved) -> Result<bool, Trouble> {
         let exact = format!("resourceVersion={}&resourceVersionMatch=Exact", segment(&saved.position));
-        let mut pages = Pages { first: exact, next: None, limit: Some(self.around.config.page_size) };
+        let limit = Some(self.around.config.page_size);
+        let mut pages = Pages { first: exact.clone(), next: None, limit };
         let mut named = Names::default();
         let kept = saved.known.as_ref();
         loop {
             let (objects, _) = match self.page(subject, &mut pages).await {
                 Ok(read) => read,
+                // It may be only the page's token that is gone.
+                Err(failure) if failure.is_gone() && pages.next.is_some() && pages.limit.is_some() => {
+                    pages = Pages { first: exact.clone(), next: None, limit: None };
+                    continue;
+                }
                 Err(failure) if failure.is_gone() || too_new(&failure) => break,
                 // Not every server serves exact lists.
                 Err(failure) if is_bad(&failure) => break,
