@@ -38,6 +38,7 @@ mod batch;
 mod lines;
 mod list;
 mod stream;
+mod streamed;
 
 pub(super) use lines::Lines;
 
@@ -97,6 +98,8 @@ pub(super) struct Watch<'a> {
     save_at: Instant,
     /// Streams in a row that ended at once without a line.
     empties: u32,
+    /// Whether the server may have lists that are told as a stream.
+    streams: bool,
 }
 
 /// Why nothing can go on at once.
@@ -154,6 +157,7 @@ impl<'a> Watch<'a> {
             cursor: cursor::name_of(around.cluster, config),
             save_at: Instant::now(),
             empties: 0,
+            streams: true,
         }
     }
 
