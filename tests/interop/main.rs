@@ -14,6 +14,8 @@ mod bus;
 mod chaos;
 mod faults;
 mod forms;
+#[path = "../hostile/mod.rs"]
+mod hostile;
 mod ledger;
 mod nats;
 mod peers;
