@@ -26,7 +26,7 @@ pub struct ClientConfig {
     pub watch: Vec<WatchConfig>,
     /// Where it is kept how far each watch has come; default a file.
     pub cursor: CursorConfig,
-    /// Lets one of several buses watch at a time: the one that holds this Lease.
+    /// Lets one of several buses watch at a time: the one that holds this Lease; the others refuse writes.
     pub leader_election: Option<ElectionConfig>,
     /// The name that what routes write is marked with, by which their own changes are recognised; writes of
     /// owners that name none have `-write` after it. Default `meshbus`.

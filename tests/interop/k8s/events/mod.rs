@@ -134,8 +134,10 @@ impl Run {
         options = options.fault(Fault::NoRemaining, 0.5);
         if self.forgets {
             options = options.fault(Fault::GoneAtStart, 0.1).fault(Fault::EmptyWatch, 0.1);
-            // With each line, and with each write.
-            options = options.fault(Fault::GoneInStream, 0.0003).fault(Fault::Compaction, 0.0005);
+            // With each line, and with each write: a few times in a run of any length.
+            let per_run = 1.0 / self.occurrences as f64;
+            options =
+                options.fault(Fault::GoneInStream, 3.0 * per_run).fault(Fault::Compaction, 5.0 * per_run);
         }
         options
     }
