@@ -239,8 +239,10 @@ impl Inner {
                 && !version.is_empty()
                 && precondition == Precondition::Any
                 && version_of(held) == *version
+                && !matches!(held.receipt.try_delivered(), Some(Outcome::Undelivered(_)))
             {
-                // The table has this version: the publication takes the receipt of the earlier one.
+                // The table has this version: the publication takes the receipt of the earlier one. Where nobody got
+                // that one, for its route was taken away, its source tells it again to those who take it now.
                 receipt.refuse(Refused::Closed, Outcome::Delivered);
                 *receipt = held.receipt.clone();
                 return None;

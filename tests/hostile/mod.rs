@@ -37,9 +37,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch as signal;
 use tokio::task::JoinHandle;
 
-pub(crate) use chaos::{FAULTS, Fault};
 #[allow(unused_imports, reason = "each test binary uses some of them")]
+pub(crate) use chaos::{FAULTS, Fault};
+#[allow(unused_imports, reason = "as above")]
 pub(crate) use drive::{Happened, Object, TEST, event_name};
+#[allow(unused_imports, reason = "as above")]
 pub(crate) use kinds::Kind;
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use store::{ChangeType, Request, Write};
@@ -60,6 +62,8 @@ pub(crate) struct Options {
     pub(crate) separate_events: bool,
     /// Whether `sendInitialEvents` is served; if not it is refused with 422.
     pub(crate) watch_list: bool,
+    /// Whether the bookmark that ends such a list is sent: servers there were that forgot it.
+    pub(crate) list_bookmark: bool,
     /// Whether discovery is served aggregated too.
     pub(crate) aggregated_discovery: bool,
     /// Whether Events are served as events.k8s.io/v1 too.
@@ -82,6 +86,7 @@ impl Default for Options {
             token: None,
             separate_events: false,
             watch_list: true,
+            list_bookmark: true,
             aggregated_discovery: true,
             events_v1: true,
             bookmark_every: Duration::from_millis(500),

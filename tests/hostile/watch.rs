@@ -60,6 +60,8 @@ pub(crate) struct Begin {
     /// Whether the current state comes first.
     initial: bool,
     end_marked: bool,
+    /// Whether the client takes an older state, too.
+    any: bool,
     bookmarks: bool,
     timeout: Duration,
 }
@@ -92,7 +94,8 @@ impl Begin {
             form,
             asked,
             initial: streamed || asked == 0 && !query.contains_key("sendInitialEvents"),
-            end_marked: streamed && bookmarks,
+            end_marked: streamed && bookmarks && shared.options.list_bookmark,
+            any: option("resourceVersion") == "0",
             bookmarks: bookmarks && target.kind != EVENT,
             timeout,
         })
@@ -114,7 +117,7 @@ impl Begin {
         let kind = self.target.kind;
         let early = shared.chaos.strikes(Fault::EarlyTimeout);
         let timeout = if early { shared.chaos.time(Duration::ZERO, EARLY_MAX) } else { self.timeout };
-        let stale = if self.initial && self.asked == 0 { shared.stale(kind) } else { None };
+        let stale = if self.initial && self.any { shared.stale(kind) } else { None };
         let (after, next, floor, initial) = {
             let state = shared.state.lock();
             let current = state.rv(kind);

@@ -14,6 +14,9 @@
 //! | an Event, core or `events.k8s.io` | Put of `core/v1/Event`; its count as `eventcount`, what is new of it as `eventdelta` |
 //! | the object | `data`, as JSON |
 //!
+//! The deltas of an Event sum up to its count. They tell more only where a killed bus finds that the cluster has
+//! forgotten its position: what it had delivered and not kept yet is then in the delta of the next, too.
+//!
 //! [API concepts]: https://kubernetes.io/docs/reference/using-api/api-concepts/
 //! [API conventions]: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md
 

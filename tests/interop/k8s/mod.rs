@@ -2,6 +2,7 @@
 
 mod asks;
 mod cli;
+mod events;
 mod informers;
 mod kubectl;
 mod python;

@@ -80,6 +80,31 @@ async fn a_version_the_table_holds_is_not_sequenced_again() {
     assert!(next[0].stored().expect("taken") > first[0].stored().expect("taken"));
 }
 
+/// What a route had when it was taken away, nobody was given: its source may tell it again.
+#[tokio::test(start_paused = true)]
+async fn a_version_that_was_delivered_to_nobody_is_taken_again() {
+    let bus = small_bus(100);
+    let (router, mailbox) = (Router::new(bus.clone()), Arc::new(Mailbox::default()));
+    start(&router, route("old", "k8s/#", vec![to("old", &mailbox, false)]));
+    let ingress = bus.ingress("east", "east");
+    let topic = Topic::parse("k8s/east/core/v1/Pod/web/a").expect("valid");
+    let object =
+        || Envelope::put(topic.clone(), Key::new("east", "core/v1/Pod", "web/a"), "7", Bytes::new());
+    let first = ingress.publish(vec![object()]).await;
+    let waiting = ingress.publish(vec![object()]).await;
+    assert_eq!(first[0].stored(), waiting[0].stored(), "it may still be delivered");
+    router.remove("old");
+    mailbox.close();
+    assert!(matches!(fates(&waiting).await[..], [Outcome::Undelivered(_)]));
+    let mailbox = Arc::new(Mailbox::default());
+    start(&router, route("new", "k8s/#", vec![to("new", &mailbox, false)]));
+    let _sink = sink(&mailbox, |_| Outcome::Delivered);
+    let again = ingress.publish(vec![object()]).await;
+    assert!(again[0].stored().expect("taken") > first[0].stored().expect("taken"));
+    assert_eq!(fates(&again).await, [Outcome::Delivered]);
+    assert_eq!(ingress.publish(vec![object()]).await[0].stored(), again[0].stored());
+}
+
 #[tokio::test]
 async fn a_connector_changes_its_own_scope_only() {
     let bus = small_bus(100);

@@ -25,6 +25,8 @@ pub(super) struct Lead {
     now: watch::Sender<bool>,
     /// Until when at most; `None` while it does not lead.
     until: Mutex<Option<Instant>>,
+    /// Who holds the Lease in its place; empty while nobody is known to.
+    holder: Mutex<String>,
     /// Whether there is an election at all.
     contested: bool,
 }
@@ -32,12 +34,25 @@ pub(super) struct Lead {
 impl Lead {
     /// Leads where nobody else may.
     pub(super) fn new(contested: bool) -> Self {
-        Self { now: watch::Sender::new(!contested), until: Mutex::new(None), contested }
+        Self {
+            now: watch::Sender::new(!contested),
+            until: Mutex::new(None),
+            holder: Mutex::default(),
+            contested,
+        }
     }
 
     /// Whether it leads at this very moment, also if nobody has noticed yet that it does not.
     pub(super) fn holds(&self) -> bool {
         !self.contested || self.until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Who leads in its place, in words.
+    pub(super) fn leader(&self) -> String {
+        match self.holder.lock().as_str() {
+            "" => "nobody that is known yet".to_owned(),
+            holder => format!("{holder:?}"),
+        }
     }
 
     /// Waits until it leads, or does not.
@@ -168,6 +183,7 @@ impl<'a> Election<'a> {
     async fn look(&mut self) -> Result<bool, Failure> {
         let Some(held) = self.read().await? else { return self.create().await };
         let ours = held.holder == self.identity;
+        held.holder.clone_into(&mut self.lead.holder.lock());
         if !ours && !held.holder.is_empty() {
             let since = match &self.seen {
                 Some((renewal, since)) if *renewal == held.renewal => *since,

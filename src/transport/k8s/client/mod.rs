@@ -84,7 +84,7 @@ impl Client {
         };
         let recorder = Recorder::new(&config.field_manager);
         let sink = Sink { config, api: &api, kinds: &kinds, stats: &link.stats, recorder: &recorder };
-        let writer = Writer { config, api: &api, kinds: &kinds, bus: &link.bus };
+        let writer = Writer { config, api: &api, kinds: &kinds, bus: &link.bus, lead: &lead };
         let every = config.discovery_interval.0;
         let election = config
             .leader_election

@@ -108,7 +108,7 @@ impl Recorder {
         delivery: &Delivery,
     ) -> Result<Outcome, Result<Failure, Reason>> {
         let said = said(event, about, delivery).map_err(Err)?;
-        if delivery.attempt == 1 && self.buckets.lock().take(&said.about, event.rate).is_err() {
+        if delivery.attempt == 1 && self.buckets.lock().take(&said.about, event.rate, || ()).is_err() {
             return Ok(Outcome::Filtered);
         }
         let known = self.recorded.lock().get(&said).cloned();

@@ -1,7 +1,8 @@
 //! What a watch has published and its routes have not answered yet, in order.
 //!
 //! The cursor is what came before the first of these. It moves over what was delivered, filtered or rejected (a dead
-//! letter has it then); what is undelivered holds it, so that the next start begins there again.
+//! letter has it then). Routes try again for as long as their sink is away, so what is undelivered in the end had its
+//! route taken from it: it holds the cursor, and the watch goes back to it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use foldhash::fast::RandomState;
 use tracing::warn;
 
 use super::super::codec::envelope::Before;
+use crate::core::delivery::Reason;
 use crate::core::stats::ConnectorStats;
 use crate::core::{Outcome, Receipt};
 
@@ -45,7 +47,7 @@ impl Progress {
 pub(super) struct Window {
     steps: VecDeque<Step>,
     done: Progress,
-    held: bool,
+    held: Option<Reason>,
     /// Told how many wait.
     stats: Arc<ConnectorStats>,
 }
@@ -54,7 +56,7 @@ impl Window {
     /// One that counts in these figures.
     pub(super) fn new(stats: &Arc<ConnectorStats>) -> Self {
         let stats = Arc::clone(stats);
-        Self { steps: VecDeque::new(), done: Progress::default(), held: false, stats }
+        Self { steps: VecDeque::new(), done: Progress::default(), held: None, stats }
     }
 
     /// How many wait.
@@ -90,15 +92,20 @@ impl Window {
             }
             let Some(step) = self.steps.pop_front() else { return };
             self.stats.following.waiting.lower();
-            if let (Some(reason), false) = (undelivered, self.held) {
-                self.held = true;
+            if let (Some(reason), None) = (undelivered, &self.held) {
                 warn!(%reason, "a change was not delivered: the cursor stays before it");
+                self.held = Some(reason);
             }
-            if !self.held {
+            if self.held.is_none() {
                 self.done.changes.extend(step.change);
                 self.done.position = step.position.or(self.done.position.take());
             }
         }
+    }
+
+    /// Why the cursor will not move any more, where it will not.
+    pub(super) fn held(&self) -> Option<&Reason> {
+        self.held.as_ref()
     }
 
     /// What may be kept since this was asked last.
@@ -157,12 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_undelivered_holds_the_cursor_for_good() {
+    fn what_is_undelivered_holds_the_cursor() {
         let mut window = Window::default();
         window.push(step(1, answered(Outcome::Filtered)));
         window.push(step(2, answered(Outcome::Undelivered("away".into()))));
         window.push(step(3, answered(Outcome::Delivered)));
         assert_eq!((window.len(), window.take().position.as_deref()), (0, Some("1")));
+        assert_eq!(window.held().map(|reason| &**reason), Some("away"));
     }
 
     #[test]

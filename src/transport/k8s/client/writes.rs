@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::super::config::ClientConfig;
 use super::api::{Api, Failure, segment};
 use super::discovery::{Kinds, Resource};
+use super::election::Lead;
 use crate::core::bus::Ingress;
 use crate::core::state::version_of;
 use crate::core::write::{Confirmed, Operation, Precondition, Write, Writes};
@@ -25,6 +26,7 @@ pub(super) struct Writer<'a> {
     pub(super) api: &'a Api,
     pub(super) kinds: &'a Kinds,
     pub(super) bus: &'a Ingress,
+    pub(super) lead: &'a Lead,
 }
 
 impl Writer<'_> {
@@ -52,10 +54,11 @@ impl Writer<'_> {
             return;
         }
         let asked = Asked { key: &key, precondition, dry_run, parameters };
-        let result = match operation {
-            Operation::Put(envelope) => self.put(&asked, &envelope.data).await,
-            Operation::Delete => self.delete(&asked).await,
-            Operation::Patch { media_type, bytes } => self.patch(&asked, &media_type, bytes).await,
+        let result = match (self.stands_by(), operation) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Operation::Put(envelope)) => self.put(&asked, &envelope.data).await,
+            (None, Operation::Delete) => self.delete(&asked).await,
+            (None, Operation::Patch { media_type, bytes }) => self.patch(&asked, &media_type, bytes).await,
         };
         match result {
             // Whether the server has done it is not known: the writer is told so by the time that runs out.
@@ -64,6 +67,30 @@ impl Writer<'_> {
             Err(Refusal::Told(refused)) => drop(answer.send(Err(refused))),
             Ok(confirmed) => drop(answer.send(Ok(confirmed))),
         }
+    }
+
+    /// Why nothing is written where another bus leads: no watch of ours would confirm it, and the table, which
+    /// preconditions are compared with, is not kept up.
+    fn stands_by(&self) -> Option<Refusal> {
+        let election = self.config.leader_election.as_ref().filter(|_| !self.lead.holds())?;
+        let message = format!(
+            "{} stands by: write at the bus that leads, which is {} by the Lease {}/{}",
+            self.bus.connector(),
+            self.lead.leader(),
+            election.namespace,
+            election.name
+        );
+        Some(self.refuse(503, "ServiceUnavailable", message))
+    }
+
+    fn refuse(&self, status: u16, reason: &str, message: String) -> Refusal {
+        Refusal::Told(Refused::Owner {
+            owner: self.bus.connector().clone(),
+            reason: reason.into(),
+            message: message.into(),
+            status,
+            body: Bytes::new(),
+        })
     }
 
     async fn put(&self, asked: &Asked<'_>, data: &Bytes) -> Result<Confirmed, Refusal> {
@@ -179,15 +206,6 @@ impl Writer<'_> {
                 || watch.namespaces.is_empty()
                 || watch.namespaces.iter().any(|it| it == namespace)
         });
-        let refuse = |status: u16, reason: &str, message: String| {
-            Refusal::Told(Refused::Owner {
-                owner: self.bus.connector().clone(),
-                reason: reason.into(),
-                message: message.into(),
-                status,
-                body: Bytes::new(),
-            })
-        };
         let Some(watch) = covered else {
             let message = format!(
                 "{} does not watch {} {:?}, so no write of it could be confirmed: add it to watch",
@@ -195,14 +213,14 @@ impl Writer<'_> {
                 key.type_url,
                 &*key.name
             );
-            return Err(refuse(405, "MethodNotAllowed", message));
+            return Err(self.refuse(405, "MethodNotAllowed", message));
         };
         // An Event is written in the form that it is in.
         let other = api_version.filter(|_| watch.is_event());
         let found = other.and_then(|version| self.kinds.named(version, "Event"));
         found.or_else(|| self.kinds.get(&watch.type_url)).ok_or_else(|| {
             self.kinds.miss();
-            refuse(404, "NotFound", format!("the cluster has no {}", watch.type_url))
+            self.refuse(404, "NotFound", format!("the cluster has no {}", watch.type_url))
         })
     }
 

@@ -107,6 +107,19 @@ pub fn position(object: &RawValue) -> Option<String> {
     Some(metadata.text("resourceVersion")?.into_owned()).filter(|version| !version.is_empty())
 }
 
+/// Whether a bookmark ends the list that a watch begins with.
+pub fn ends_list(bookmark: &RawValue) -> bool {
+    let word = || {
+        let members = Members::read(bookmark).ok()?;
+        let metadata = Members::read(members.get("metadata")?).ok()?;
+        Members::read(metadata.get("annotations")?)
+            .ok()?
+            .text("k8s.io/initial-events-end")
+            .map(Cow::into_owned)
+    };
+    word().as_deref() == Some("true")
+}
+
 impl Received {
     /// Reads an object.
     ///
@@ -328,6 +341,16 @@ mod tests {
         assert!(!own(&[entry("meshbus", 1), entry("kubectl", 2)].join(",")));
         assert!(!own(&[entry("meshbus", 2), entry("kubectl", 2)].join(",")));
         assert!(!own(""));
+    }
+
+    #[test]
+    fn a_bookmark_ends_a_list_where_it_says_so() {
+        let ends = |metadata: &str| {
+            ends_list(&RawValue::from_string(format!(r#"{{"metadata":{metadata}}}"#)).unwrap())
+        };
+        assert!(ends(r#"{"resourceVersion":"7","annotations":{"k8s.io/initial-events-end":"true"}}"#));
+        assert!(!ends(r#"{"resourceVersion":"7","annotations":{"k8s.io/initial-events-end":"false"}}"#));
+        assert!(!ends(r#"{"resourceVersion":"7","annotations":null}"#) && !ends("{}") && !ends("7"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use meshbus::core::Outcome;
 use serde_json::json;
 
 use super::{Process, files, wait};
-use crate::hostile::{Hostile, Options};
+use crate::hostile::{Fault, Hostile, Options};
 
 const SETTINGS: &str =
     "watch: [{type: example.com/v1/Widget}, {type: v1/Event}]\ncursor: {store: file, path: FILE}";
@@ -92,6 +92,62 @@ async fn b2_what_no_route_has_answered_comes_again_after_a_kill() {
     wait("each change", || process.told().len() >= 4).await;
     let told: HashSet<String> = process.told().into_iter().collect();
     assert_eq!(told.len(), 4, "{told:?}");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn b2_what_a_route_was_taken_from_is_told_to_the_one_in_its_place_and_the_cursor_moves_on() {
+    let hostile = with_widgets(0).await;
+    let files = files(&hostile);
+    let away = Box::new(|_: &super::Told| Outcome::Undelivered("the sink is away".into()));
+    let mut process = Process::start_with(&files, SETTINGS, away);
+    wait("the watches", || hostile.watchers() == 2).await;
+    for number in 0..3 {
+        hostile.create("Widget", "default", &format!("w{number}"), json!({}));
+    }
+    hostile.patch("Widget", "default", "w0", &json!({"spec": {"size": 7}}));
+    hostile.delete("Widget", "default", "w1");
+    hostile.emit("default", 1);
+    hostile.repeat("default", "ev-000001", false);
+    process.converged(&hostile, "Widget", WIDGET).await;
+    process.converged(&hostile, "Event", "core/v1/Event").await;
+    process.reroute();
+    wait("each change", || process.told().len() >= 7).await;
+    process.converged(&hostile, "Widget", WIDGET).await;
+    process.converged(&hostile, "Event", "core/v1/Event").await;
+    let told = process.told();
+    let of = |kind: &str| {
+        hostile.history(kind).into_iter().map(|change| format!("{}@{}", change.key, change.rv))
+    };
+    let history: Vec<String> = of("Widget").chain(of("Event")).collect();
+    for change in &history {
+        let times = told.iter().filter(|told| told.trim_start_matches('-') == change).count();
+        assert_eq!(times, 1, "{change} in {told:?}");
+    }
+    process.stop().await;
+    let process = Process::start(&files, SETTINGS);
+    process.converged(&hostile, "Widget", WIDGET).await;
+    hostile.emit("default", 2);
+    wait("what is new", || !process.told().is_empty()).await;
+    assert_eq!(process.told().len(), 1, "the cursor has moved over the rest: {:?}", process.told());
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn b3_a_page_that_expires_is_no_position_that_is_lost() {
+    let hostile = with_widgets(5).await;
+    let files = files(&hostile);
+    let settings = format!("{SETTINGS}\npage_size: 2");
+    let process = Process::start(&files, &settings);
+    wait("all", || process.told().len() == 5).await;
+    process.stop().await;
+    hostile.patch("Widget", "default", "w1", &json!({"spec": {"size": 10}}));
+    hostile.patch("Widget", "default", "w1", &json!({"spec": {"size": 11}}));
+    hostile.force(Fault::PageExpiry, 1);
+    let process = Process::start(&files, &settings);
+    wait("each change", || process.told().len() == 2).await;
+    assert_eq!(hostile.happened(Fault::PageExpiry), 1);
+    process.converged(&hostile, "Widget", WIDGET).await;
     process.stop().await;
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use meshbus::core::write::{Operation, Precondition};
+use meshbus::core::{Key, Refused};
 use serde_json::json;
 
 use super::{Process, files, wait};
@@ -22,6 +24,13 @@ async fn b8_one_watches_and_a_standby_takes_over_where_it_was() {
     tokio::time::sleep(Duration::from_millis(800)).await;
     assert_eq!(hostile.watchers(), 1, "a standby watches nothing");
     assert!(second.told().is_empty() && second.not_ready().is_none());
+    let key = Key::new("east", "example.com/v1/Widget", "default/a");
+    let refused = second.bus.write(key, Operation::Delete, Precondition::Any, false).await;
+    let Err(Refused::Owner { status: 503, message, .. }) = refused else { panic!("{refused:?}") };
+    let leader = hostile.objects("Lease").remove("default/lead").unwrap().value;
+    let leader = leader["spec"]["holderIdentity"].as_str().unwrap();
+    assert!(message.contains(leader) && message.contains("default/lead"), "{message}");
+    assert_eq!(hostile.objects("Widget").len(), 1);
     first.stop().await;
     hostile.create("Widget", "default", "b", json!({}));
     wait("the second leads", || second.told().len() == 1).await;

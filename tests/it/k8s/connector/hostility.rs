@@ -46,7 +46,10 @@ fn truth(hostile: &Hostile) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_fault_alone_leaves_table_and_consumers_with_the_truth() {
     for (at, fault) in FAULTS.into_iter().enumerate() {
-        let hostile = Hostile::start(at as u64, Options { retry_after: 0, ..Options::default() }).await;
+        // Lists come in both ways.
+        let watch_list = at % 2 == 1 && fault != Fault::NoRemaining;
+        let options = Options { retry_after: 0, watch_list, ..Options::default() };
+        let hostile = Hostile::start(at as u64, options).await;
         let files = files(&hostile);
         let process = Process::start(&files, SETTINGS);
         wait("the watches", || hostile.watchers() == 2).await;
@@ -70,7 +73,8 @@ async fn each_fault_alone_leaves_table_and_consumers_with_the_truth() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_faults_and_kills_leave_table_and_consumers_with_the_truth_and_every_event_told() {
     for seed in 0..4 {
-        let hostile = Hostile::start(seed, Options { retry_after: 0, ..Options::default() }).await;
+        let options = Options { retry_after: 0, watch_list: seed % 2 == 0, ..Options::default() };
+        let hostile = Hostile::start(seed, options).await;
         let files = files(&hostile);
         let mut dice = fastrand::Rng::with_seed(seed);
         for fault in FAULTS {

@@ -50,6 +50,7 @@ type Decide = Box<dyn FnMut(&Told) -> Outcome + Send>;
 /// One process: a bus with one connector to the hostile server, and one route that takes all it brings.
 struct Process {
     bus: Bus,
+    router: Router,
     supervisor: Supervisor,
     kinds: Arc<Registry>,
     told: Arc<Mutex<Vec<Told>>>,
@@ -74,7 +75,8 @@ impl Process {
     fn start_with(files: &TempDir, settings: &str, decide: Decide) -> Self {
         let bus = Bus::new(BusOptions { name: "test".into(), ..BusOptions::default() });
         let (told, mailbox) = (Arc::default(), Arc::new(Mailbox::default()));
-        route(&bus, &mailbox);
+        let router = Router::new(bus.clone());
+        route(&router, "all", &mailbox);
         sink(&mailbox, Arc::clone(&told), decide);
         let kubeconfig = files.path().join("kubeconfig");
         let cursor = files.path().join("cursor.redb");
@@ -96,7 +98,17 @@ impl Process {
         };
         let supervisor = Supervisor::new();
         supervisor.start(EAST, connector, link);
-        Self { bus, supervisor, kinds, told, mailbox, deliveries }
+        Self { bus, router, supervisor, kinds, told, mailbox, deliveries }
+    }
+
+    /// As a reload that takes the route and its sink away, and has others for them: what the old one had not
+    /// delivered yet, nobody was given.
+    fn reroute(&mut self) {
+        self.router.remove("all");
+        self.mailbox.close();
+        self.mailbox = Arc::new(Mailbox::default());
+        route(&self.router, "another", &self.mailbox);
+        sink(&self.mailbox, Arc::clone(&self.told), Box::new(|_| Outcome::Delivered));
     }
 
     /// Ends it as a shutdown does: what is under way is finished.
@@ -170,13 +182,13 @@ async fn wait(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-fn route(bus: &Bus, mailbox: &Arc<Mailbox>) {
+fn route(router: &Router, name: &str, mailbox: &Arc<Mailbox>) {
     let guarantee =
         Guarantee { assurance: Assurance::AtLeastOnce, identity: true, because: "a test".into() };
     let target = Target { address: None, pipelined: false, guarantee, options: Arc::new(()) };
     let sink = Sink::Connector { name: "out".into(), mailbox: Arc::clone(mailbox), target };
     let spec = RouteSpec {
-        name: "all".into(),
+        name: name.into(),
         from: vec![Source { connector: None, topic: Some(TopicFilter::parse("k8s/#").unwrap()) }],
         predicates: Vec::new(),
         filters: Vec::new(),
@@ -186,7 +198,7 @@ fn route(bus: &Bus, mailbox: &Arc<Mailbox>) {
         when_full: WhenFull::Block,
         in_flight: 64,
     };
-    if let Some(worker) = Router::new(bus.clone()).set(spec) {
+    if let Some(worker) = router.set(spec) {
         tokio::spawn(worker.run());
     }
 }

@@ -6,7 +6,7 @@ use meshbus::core::Value;
 use serde_json::json;
 
 use super::{Process, files, wait};
-use crate::hostile::{Fault, Hostile, Kind, Options, event_name};
+use crate::hostile::{self, Fault, Hostile, Kind, Options, event_name};
 
 const WIDGETS: &str = "watch: [{type: example.com/v1/Widget}]\ncursor: {store: none}";
 const EVENTS: &str = "watch: [{type: v1/Event}]\ncursor: {store: none}";
@@ -48,6 +48,51 @@ async fn what_there_is_and_what_changes_comes_onto_the_bus() {
         2
     );
     process.stop().await;
+}
+
+#[tokio::test]
+async fn lists_are_streamed_where_the_server_has_that_and_pages_otherwise() {
+    // Served, refused, and served without the bookmark that ends the list.
+    for (watch_list, list_bookmark) in [(true, true), (false, true), (true, false)] {
+        let options = Options { watch_list, list_bookmark, ..Options::default() };
+        let hostile = Hostile::start(1, options).await;
+        for number in 0..20 {
+            hostile.create("Widget", "default", &format!("w{number}"), json!({"spec": {"size": number}}));
+            hostile.emit("default", number);
+        }
+        let files = files(&hostile);
+        let settings = "watch: [{type: example.com/v1/Widget}, {type: v1/Event}]\ncursor: {store: none}\n\
+                        timeout: 1s\npage_size: 3";
+        let process = Process::start(&files, settings);
+        process.converged(&hostile, "Widget", "example.com/v1/Widget").await;
+        process.converged(&hostile, "Event", "core/v1/Event").await;
+        wait("each once", || process.told().len() == 40).await;
+        let told = process.told.lock().clone();
+        let events = told.iter().filter(|told| told.name.contains("/ev-"));
+        let versions: Vec<u64> = events.map(|told| told.version.parse().unwrap()).collect();
+        assert!(versions.is_sorted(), "Events come in the order in which they happened: {versions:?}");
+        // Another list, when the position is gone: what went meanwhile is told.
+        wait("both watches", || hostile.watchers() == 2).await;
+        hostile.stop().await;
+        hostile.delete("Widget", "default", "w3");
+        hostile.lose_history();
+        hostile.go_on().await;
+        wait("the deletion", || process.told().len() == 41).await;
+        assert!(process.told()[40].starts_with("-default/w3@"));
+        let asked = |name: &str| {
+            let list = |request: &&hostile::Request| {
+                request.path.ends_with("/widgets") && request.query.contains_key(name)
+            };
+            hostile.requests().iter().filter(list).count()
+        };
+        let (streams, pages) = (asked("sendInitialEvents"), asked("limit"));
+        match (watch_list, list_bookmark) {
+            (true, true) => assert!(streams >= 2 && pages == 0, "{streams} streams, {pages} pages"),
+            // Asked once, and not again.
+            _ => assert!(streams == 1 && pages >= 14, "{streams} streams, {pages} pages"),
+        }
+        process.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! What a piece of a list or of a stream brings: envelopes for the bus, and what is known after them.
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::super::super::codec::envelope::{Before, Describing};
 use super::super::super::codec::received::Received;
 use super::super::window::{Progress, Step};
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Subject, Watch};
+use super::{LASTED, Subject, Watch};
 use crate::core::bus::Ingress;
 use crate::core::state::version_of;
 use crate::core::{Cause, DecodeError, Envelope, Receipt, Refused};
@@ -163,7 +165,9 @@ impl Watch<'_> {
         if item.quiet {
             return;
         }
-        match self.buckets.take(&event.about, rate) {
+        // What is kept until it is summed up keeps no whole page alive.
+        let held = || Received { data: Bytes::new(), ..object.clone() };
+        match self.buckets.take(&event.about, rate, held) {
             Ok(0) => {}
             Ok(held_back) => {
                 let summary = self.counted(|_| subject.describing.suppressed(object, held_back));
@@ -174,6 +178,20 @@ impl Watch<'_> {
                 item.quiet = true;
             }
         }
+    }
+
+    /// Tells how many were held back of each object whose time has come.
+    pub(super) async fn sum_up(&mut self, until: Instant) {
+        let Some(rate) = self.around.config.frequency else { return };
+        // A kind that is not there at the moment.
+        let Ok(subject) = self.subject() else { return self.buckets.put_off(LASTED) };
+        let due = self.buckets.take_due(rate, until).into_iter();
+        let told = due.filter_map(|(held_back, object)| {
+            let summary = self.counted(|_| subject.describing.suppressed(&object, held_back))?;
+            Some(Item { envelopes: vec![summary], quiet: false, fresh: false, step: Step::default() })
+        });
+        let told = told.collect();
+        self.publish_all(told).await;
     }
 
     /// Publishes in order, each to whom it is meant for, and remembers what is to be answered.

@@ -20,7 +20,16 @@ const BATCH: usize = 256;
 /// Lists whose pages expire before they are read; then one without pages is asked for.
 const EXPIRED_MAX: u32 = 3;
 
-type Names = HashSet<ByteString, RandomState>;
+pub(super) type Names = HashSet<ByteString, RandomState>;
+
+/// A list that was read to its end.
+pub(super) struct Read {
+    pub(super) position: ByteString,
+    /// Of the objects in it.
+    pub(super) named: Names,
+    /// What is to be told at its end.
+    pub(super) held: Vec<Item>,
+}
 
 /// Where the next page of a list is.
 #[derive(Debug)]
@@ -35,12 +44,12 @@ impl Watch<'_> {
     pub(super) async fn start(&mut self, subject: &Subject) -> Result<(), Trouble> {
         let saved = self.cursors.load(&self.cursor).await;
         let Some(mut saved) = saved.map_err(Trouble::new)? else {
-            return self.relist(subject, true).await;
+            return self.relist(subject, !self.memory.rewound).await;
         };
         let position = saved.position.clone();
         if position.is_empty() {
             self.memory.known = saved.known.unwrap_or_default();
-            return self.relist(subject, true).await;
+            return self.relist(subject, !self.memory.rewound).await;
         }
         if self.restore(subject, &mut saved).await? {
             self.around.stats.following.listed.add(1);
@@ -50,9 +59,16 @@ impl Watch<'_> {
         }
         warn!(watch = self.cursor, %position, "the server has forgotten the position that was kept: changes between are told as one");
         self.around.stats.following.gone.add(1);
-        match saved.known.take() {
-            Some(known) => self.memory.known = known,
-            None => self.memory.floor = number(&position),
+        if let Some(known) = saved.known.take() {
+            self.memory.known = known;
+        } else {
+            if !subject.reading.event {
+                warn!(
+                    watch = self.cursor,
+                    "what was deleted meanwhile is not told: a Lease keeps a position and no names; cursor: {{store: file}} keeps both"
+                );
+            }
+            self.memory.floor = number(&position);
         }
         self.relist(subject, false).await
     }
@@ -61,12 +77,18 @@ impl Watch<'_> {
     /// server cannot list it any more.
     async fn restore(&mut self, subject: &Subject, saved: &mut Saved) -> Result<bool, Trouble> {
         let exact = format!("resourceVersion={}&resourceVersionMatch=Exact", segment(&saved.position));
-        let mut pages = Pages { first: exact, next: None, limit: Some(self.around.config.page_size) };
+        let limit = Some(self.around.config.page_size);
+        let mut pages = Pages { first: exact.clone(), next: None, limit };
         let mut named = Names::default();
         let kept = saved.known.as_ref();
         loop {
             let (objects, _) = match self.page(subject, &mut pages).await {
                 Ok(read) => read,
+                // It may be only the page's token that is gone.
+                Err(failure) if failure.is_gone() && pages.next.is_some() && pages.limit.is_some() => {
+                    pages = Pages { first: exact.clone(), next: None, limit: None };
+                    continue;
+                }
                 Err(failure) if failure.is_gone() || too_new(&failure) => break,
                 // Not every server serves exact lists.
                 Err(failure) if is_bad(&failure) => break,
@@ -104,20 +126,16 @@ impl Watch<'_> {
 
     /// Lists what there is, and tells what differs from what is known.
     pub(super) async fn relist(&mut self, subject: &Subject, first: bool) -> Result<(), Trouble> {
-        let mut expired = 0;
-        let (position, named, held) = loop {
-            let limit = (expired < EXPIRED_MAX).then_some(self.around.config.page_size);
-            match self.read(subject, first, limit).await {
-                Ok(read) => break read,
-                Err(failure) if failure.is_gone() && limit.is_some() => expired += 1,
-                Err(failure) => {
-                    if failure.code() == Some(StatusCode::NOT_FOUND) {
-                        self.around.kinds.miss();
-                    }
-                    return Err(failure.into());
+        let read = match self.read(subject, first).await {
+            Ok(read) => read,
+            Err(failure) => {
+                if failure.code() == Some(StatusCode::NOT_FOUND) {
+                    self.around.kinds.miss();
                 }
+                return Err(failure.into());
             }
         };
+        let Read { position, named, held } = read;
         self.publish_all(held).await;
         for name in self.unnamed(subject, &named) {
             let gone = self.counted(|watch| watch.missing(subject, name)).unwrap_or_default();
@@ -134,13 +152,28 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// Reads a list page by page: its position, the names in it, and what is to be told at its end.
-    async fn read(
+    /// Reads a list in the way that is cheapest for the server.
+    async fn read(&mut self, subject: &Subject, first: bool) -> Result<Read, Failure> {
+        if let Some(read) = self.read_streamed(subject, first).await? {
+            return Ok(read);
+        }
+        let mut expired = 0;
+        loop {
+            let limit = (expired < EXPIRED_MAX).then_some(self.around.config.page_size);
+            match self.read_pages(subject, first, limit).await {
+                Err(failure) if failure.is_gone() && limit.is_some() => expired += 1,
+                read => return read,
+            }
+        }
+    }
+
+    /// Reads a list page by page.
+    async fn read_pages(
         &mut self,
         subject: &Subject,
         first: bool,
         limit: Option<usize>,
-    ) -> Result<(ByteString, Names, Vec<Item>), Failure> {
+    ) -> Result<Read, Failure> {
         let mut pages = Pages { first: String::new(), next: None, limit };
         let (mut named, mut events) = (Names::default(), Vec::new());
         loop {
@@ -149,7 +182,6 @@ impl Watch<'_> {
             for object in objects {
                 named.insert(Describing::name(&object.namespace, &object.name));
                 if subject.reading.event {
-                    // A list is in order of names; Events are told in the order in which they happened.
                     events.push(object);
                 } else {
                     items.extend(self.listed(subject, &object, first));
@@ -157,15 +189,25 @@ impl Watch<'_> {
             }
             self.publish_all(items).await;
             if pages.next.is_none() {
-                events.sort_by_key(|event| number(&event.version));
-                let items = events.iter().flat_map(|event| self.listed(subject, event, first)).collect();
-                return Ok((position, named, items));
+                let held = self.in_order(subject, events, first);
+                return Ok(Read { position, named, held });
             }
         }
     }
 
+    /// A list is in order of names; Events are told in the order in which they happened.
+    pub(super) fn in_order(
+        &mut self,
+        subject: &Subject,
+        mut events: Vec<Received>,
+        first: bool,
+    ) -> Vec<Item> {
+        events.sort_by_key(|event| number(&event.version));
+        events.iter().flat_map(|event| self.listed(subject, event, first)).collect()
+    }
+
     /// What an object of a list is to be told as; nothing where the table has it already.
-    fn listed(&mut self, subject: &Subject, object: &Received, first: bool) -> Vec<Item> {
+    pub(super) fn listed(&mut self, subject: &Subject, object: &Received, first: bool) -> Vec<Item> {
         let name = Describing::name(&object.namespace, &object.name);
         let key = subject.describing.key(&name);
         let before = self.memory.known.get(&name).cloned();
@@ -302,6 +344,6 @@ fn too_new(failure: &Failure) -> bool {
         .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "ResourceVersionTooLarge"))
 }
 
-fn is_bad(failure: &Failure) -> bool {
+pub(super) fn is_bad(failure: &Failure) -> bool {
     matches!(failure.code(), Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY))
 }

@@ -7,7 +7,8 @@
 //! | a position | a list of exactly that position, of which routes are told nothing; then a watch after it |
 //! | a position that the server no longer has | a list, and of it what differs from what was known |
 //!
-//! Only the second loses nothing; the third loses what lies between, and says so.
+//! Only the second loses nothing; the third loses what lies between, and says so. A watch of which something was
+//! delivered to nobody, since a reload took its route away, goes back to what is kept, as a restart does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,11 @@ use tracing::{debug, warn};
 
 use super::super::codec::envelope::Describing;
 use super::super::codec::event_attributes::About;
-use super::super::codec::received::Reading;
+use super::super::codec::received::{Reading, Received};
 use super::super::config::{ClientConfig, EventTypes, WatchConfig};
 use super::api::{Api, Failure, segment};
 use super::board::Board;
-use super::buckets::Buckets;
+use super::buckets::{Buckets, when};
 use super::cursor::{self, Cursors, Known};
 use super::discovery::Kinds;
 use super::election::Lead;
@@ -37,6 +38,7 @@ mod batch;
 mod lines;
 mod list;
 mod stream;
+mod streamed;
 
 pub(crate) use lines::Lines;
 
@@ -61,6 +63,8 @@ struct Memory {
     position: Option<ByteString>,
     /// Whether what was kept has been looked at.
     started: bool,
+    /// Whether it was begun anew, and is no first start.
+    rewound: bool,
     /// Without known objects: up to here everything was told before.
     floor: Option<u64>,
 }
@@ -87,13 +91,15 @@ pub(super) struct Watch<'a> {
     cursors: &'a Cursors,
     config: &'a WatchConfig,
     number: usize,
-    buckets: Buckets<About>,
+    buckets: Buckets<About, Received>,
     memory: Memory,
     /// Under which its progress is kept.
     cursor: String,
     save_at: Instant,
     /// Streams in a row that ended at once without a line.
     empties: u32,
+    /// Whether the server may have lists that are told as a stream.
+    streams: bool,
 }
 
 /// Why nothing can go on at once.
@@ -151,6 +157,7 @@ impl<'a> Watch<'a> {
             cursor: cursor::name_of(around.cluster, config),
             save_at: Instant::now(),
             empties: 0,
+            streams: true,
         }
     }
 
@@ -163,7 +170,7 @@ impl<'a> Watch<'a> {
             let advanced = tokio::select! {
                 biased;
                 () = shutdown.drain() => break,
-                advanced = self.advance() => advanced,
+                advanced = self.advance() => advanced.and_then(|()| self.undelivered()),
             };
             let worked = self.memory.position.is_some() && began.elapsed() >= LASTED;
             let wait = match advanced {
@@ -194,6 +201,9 @@ impl<'a> Watch<'a> {
     /// One step: a list, or a watch for as long as it lasts.
     async fn advance(&mut self) -> Result<(), Trouble> {
         let subject = self.subject()?;
+        if self.memory.window.held().is_some() {
+            self.rewind().await;
+        }
         if !self.memory.started {
             self.start(&subject).await?;
             self.memory.started = true;
@@ -278,8 +288,28 @@ impl<'a> Watch<'a> {
                 () = sleep_until(until) => return,
                 () = self.memory.window.answered() => self.memory.window.settle(),
                 () = sleep_until(self.save_at), if self.memory.window.has_progress() => self.save().await,
+                () = when(self.buckets.due()) => self.sum_up(Instant::now()).await,
             }
         }
+    }
+
+    /// Whether something was delivered to nobody.
+    fn undelivered(&self) -> Result<(), Trouble> {
+        match self.memory.window.held() {
+            None => Ok(()),
+            Some(reason) => {
+                Err(Trouble { expected: true, ..Trouble::new(format!("not delivered: {reason}")) })
+            }
+        }
+    }
+
+    /// Goes back to what is kept, as a restart would: what nobody got is told again, with all that came after it.
+    async fn rewind(&mut self) {
+        if self.memory.window.has_progress() {
+            self.save().await;
+        }
+        let window = Window::new(self.around.stats);
+        self.memory = Memory { window, rewound: true, ..Memory::default() };
     }
 
     /// Waits until there is room for `n` more changes.
@@ -312,6 +342,10 @@ impl<'a> Watch<'a> {
 
     /// Waits for the answers that are due and keeps the last progress; the supervisor bounds it.
     async fn finish(&mut self) {
+        if let (Some(rate), true) = (self.around.config.frequency, self.around.lead.holds()) {
+            // What is still held back has no later time to be told at.
+            self.sum_up(Instant::now() + rate.per.0).await;
+        }
         while self.memory.window.len() > 0 {
             self.memory.window.answered().await;
             self.memory.window.settle();

@@ -13,6 +13,7 @@ use tracing::debug;
 use super::super::super::codec::received::{Line, Received, line, position};
 use super::super::super::codec::status::Status;
 use super::super::api::{Failure, segment};
+use super::super::buckets::when;
 use super::batch::Item;
 use super::lines::Lines;
 use super::{LASTED, Subject, Trouble, Watch};
@@ -68,6 +69,7 @@ impl Watch<'_> {
         if stream.heard || lasted >= AT_ONCE {
             self.empties = 0;
         }
+        self.undelivered()?;
         match end {
             End::Closed if stream.heard || lasted >= AT_ONCE => Ok(()),
             End::Closed => {
@@ -110,8 +112,12 @@ impl Watch<'_> {
                 biased;
                 () = self.memory.window.answered(), if self.memory.window.len() > 0 => {
                     self.memory.window.settle();
+                    if self.memory.window.held().is_some() {
+                        return End::Closed;
+                    }
                 }
                 () = sleep_until(self.save_at), if self.memory.window.has_progress() => self.save().await,
+                () = when(self.buckets.due()) => self.sum_up(Instant::now()).await,
                 frame = stream.body.frame(), if room => {
                     let piece = match frame {
                         None => return End::Closed,

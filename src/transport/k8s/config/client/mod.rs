@@ -37,7 +37,7 @@ pub struct ClientConfig {
     pub watch: Vec<WatchConfig>,
     /// Where it is kept how far each watch has come; default a file.
     pub cursor: CursorConfig,
-    /// Lets one of several buses watch at a time: the one that holds this Lease.
+    /// Lets one of several buses watch at a time: the one that holds this Lease; the others refuse writes.
     pub leader_election: Option<ElectionConfig>,
     /// The name that what routes write is marked with, by which their own changes are recognised; writes of
     /// owners that name none have `-write` after it. Default `meshbus`.
@@ -46,7 +46,8 @@ pub struct ClientConfig {
     pub allow_secrets: bool,
     /// What the events' `type` is; default `meshbus`.
     pub event_types: EventTypes,
-    /// Lets so many changes of Events about one object pass, and tells how many were held back; default: all pass.
+    /// Lets so many changes of Events about one object pass, and tells how many were held back when one more may
+    /// pass; default: all pass.
     pub frequency: Option<FrequencyConfig>,
     /// Adds labels and annotations of the object an Event is about; default none.
     pub enrich: Option<EnrichConfig>,
@@ -129,7 +130,8 @@ pub enum Store {
     /// A file: positions, and which objects there were, so that what went meanwhile is told.
     #[default]
     File,
-    /// An annotation of a Lease: positions only, without a volume and for several buses.
+    /// An annotation of a Lease: positions only, without a volume and for several buses. Where the server has
+    /// forgotten a position after a restart, what was deleted meanwhile is not told, since no names are kept.
     Lease,
     /// Nothing: each start begins anew.
     None,
