@@ -173,8 +173,10 @@ fn gone(bus: &Bus, kind: &str, wanted: &[Wanted]) -> Vec<Envelope> {
     let named: hashbrown::HashSet<&Key> = wanted.iter().map(|one| &one.key).collect();
     let (snapshot, type_url) = (bus.snapshot(), own::key(kind, "").type_url);
     let keys = snapshot.range(Some(Key::LOCAL), Some(&type_url), None);
-    let gone = keys.filter_map(|record| record.envelope.change.key()).filter(|key| !named.contains(key));
-    gone.filter_map(|key| Some(own::delete(address::topic_of(key).ok()?, key.clone()))).collect()
+    let keys = keys.filter_map(|held| held.record().envelope.change.key().cloned());
+    keys.filter(|key| !named.contains(key))
+        .filter_map(|key| Some(own::delete(address::topic_of(&key).ok()?, key)))
+        .collect()
 }
 
 /// `None` only for a name that no topic spells; such a thing is not shown.

@@ -27,7 +27,7 @@ use super::receipt::Receipt;
 use super::record::Record;
 use super::resync::Resync;
 use super::selector::{Selector, TopicFilter};
-use super::state::{Snapshot, State, StateBound};
+use super::state::{Held, Snapshot, State, StateBound};
 use super::subscription::{Start, Subscription};
 use super::trie::{MatchCache, Trie};
 use super::write::{Owner, Ownership, Write, Writes};
@@ -194,7 +194,9 @@ impl Bus {
 
     /// The record that made the key what it is.
     pub fn get(&self, key: &Key) -> Option<Arc<Record>> {
-        self.0.inner.lock().state.get(key).cloned()
+        // Put together again where it is packed, which needs no lock.
+        let held = self.0.inner.lock().state.held(key);
+        held.map(|held| held.record())
     }
 
     /// The whole table as it is now: a clone that costs nothing and never changes.
@@ -224,10 +226,10 @@ impl Bus {
                 kept.map(|(_, snapshot)| Arc::clone(snapshot)).ok_or(Gone { oldest })?
             }
         };
-        let matching = |record: &&Arc<Record>| selector.matches(&record.envelope).unwrap_or(false);
-        let mut found =
-            snapshot.range(selector.scope.as_deref(), selector.type_url.as_deref(), after).filter(matching);
-        let items: Vec<_> = found.by_ref().take(limit).cloned().collect();
+        let matching = |record: &Arc<Record>| selector.matches(&record.envelope).unwrap_or(false);
+        let range = snapshot.range(selector.scope.as_deref(), selector.type_url.as_deref(), after);
+        let mut found = range.map(Held::record).filter(matching);
+        let items: Vec<_> = found.by_ref().take(limit).collect();
         let more = found.next().is_some();
         let next = items.last().filter(|_| more).and_then(|record| record.envelope.change.key().cloned());
         if next.is_some() && at.is_none() {

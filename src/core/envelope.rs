@@ -240,9 +240,14 @@ impl Extensions {
         self.0.is_empty()
     }
 
-    /// Makes room for `n` more.
+    /// Makes room for `n` more, and no more than that.
     pub fn reserve(&mut self, n: usize) {
-        self.0.reserve(n);
+        self.0.reserve_exact(n);
+    }
+
+    /// The bytes of the handles to them.
+    pub(crate) fn handles(&self) -> usize {
+        self.0.len() * size_of::<(ByteString, Value)>()
     }
 }
 

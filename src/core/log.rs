@@ -39,7 +39,8 @@ pub enum Ring {
 pub struct RingBound {
     /// Most records.
     pub max: usize,
-    /// Most bytes, as [`Envelope::weight`](super::Envelope::weight) counts them.
+    /// Most bytes: what envelopes weigh ([`Envelope::weight`](super::Envelope::weight)), the values they replace, and
+    /// what it costs to hold them.
     pub max_bytes: usize,
 }
 
@@ -70,8 +71,8 @@ pub trait Log: Send + fmt::Debug {
     /// Makes room for a record of `weight` bytes in `ring`, letting the oldest go.
     ///
     /// `false` when the oldest is still held by a route whose `when_full` is `block`: nothing was let go
-    /// that such a route needs, and the publisher has to wait.
-    fn make_room(&mut self, ring: Ring, weight: usize) -> bool;
+    /// that such a route needs, and the publisher has to wait. `let_go` is told of each record that goes.
+    fn make_room(&mut self, ring: Ring, weight: usize, let_go: &mut dyn FnMut(&Record)) -> bool;
 
     /// Appends a record whose `seq` is [`next_seq`](Self::next_seq).
     fn append(&mut self, record: Arc<Record>);
@@ -137,10 +138,10 @@ impl Log for MemoryLog {
         self.next
     }
 
-    fn make_room(&mut self, ring: Ring, weight: usize) -> bool {
+    fn make_room(&mut self, ring: Ring, weight: usize, let_go: &mut dyn FnMut(&Record)) -> bool {
         match ring {
-            Ring::Changes => self.changes.make_room(weight),
-            Ring::Events => self.events.make_room(weight),
+            Ring::Changes => self.changes.make_room(weight, let_go),
+            Ring::Events => self.events.make_room(weight, let_go),
         }
     }
 
@@ -148,7 +149,7 @@ impl Log for MemoryLog {
         debug_assert_eq!(record.seq, self.next, "the bus numbers records from next_seq");
         self.next = Seq(record.seq.0 + 1);
         let held = if record.is_change() { &mut self.changes } else { &mut self.events };
-        held.bytes += record.weight;
+        held.bytes += record.held_weight();
         held.records.push_back(record);
     }
 
@@ -179,7 +180,7 @@ impl Log for MemoryLog {
 }
 
 impl Held {
-    fn make_room(&mut self, weight: usize) -> bool {
+    fn make_room(&mut self, weight: usize, let_go: &mut dyn FnMut(&Record)) -> bool {
         while self.records.len() >= self.bound.max || self.bytes + weight > self.bound.max_bytes {
             if self.warm == 0 {
                 self.warm_up();
@@ -192,9 +193,11 @@ impl Held {
                 return false;
             }
             oldest.evicted.store(true, Ordering::Relaxed);
-            self.bytes -= oldest.weight;
+            self.bytes -= oldest.held_weight();
             self.gone = oldest.seq;
-            self.records.pop_front();
+            if let Some(oldest) = self.records.pop_front() {
+                let_go(&oldest);
+            }
             self.warm = self.warm.saturating_sub(1);
         }
         true

@@ -18,6 +18,7 @@ pub mod error;
 mod fan_out;
 pub mod filter;
 pub mod log;
+mod packed;
 mod publish;
 pub mod receipt;
 pub mod record;

@@ -1,22 +1,30 @@
 //! Publishing: check and complete a batch, then number, apply, match and hand it on under the lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::bus::{Bus, Inner};
 use super::delivery::Outcome;
-use super::envelope::{Cause, Change, Envelope, Key, Value};
+use super::envelope::{Cause, Change, Envelope, Key, Seq, Value};
 use super::error::Refused;
 use super::fan_out::Run;
 use super::log::Ring;
 use super::receipt::Receipt;
-use super::record::Record;
-use super::state::version_of;
-use super::view::Remembered;
+use super::record::{Record, weight_of};
+use super::state::Held;
 use super::write::Precondition;
+
+/// The type of a change as a CloudEvent, where its source gives none: a new key.
+pub(crate) const ADDED: &str = "dev.meshbus.resource.added.v1";
+/// As [`ADDED`]: a key that had a value.
+pub(crate) const MODIFIED: &str = "dev.meshbus.resource.modified.v1";
+/// As [`ADDED`]: a key that is gone.
+pub(crate) const DELETED: &str = "dev.meshbus.resource.deleted.v1";
+/// Attributes that every change is told to have.
+const DESCRIBED: usize = 5;
 
 /// An envelope on its way into the log.
 pub(crate) struct Draft {
@@ -100,7 +108,7 @@ impl Bus {
         Ok(Draft { envelope: Arc::new(envelope), precondition, weight })
     }
 
-    /// Checks and marks an envelope; its weight.
+    /// Checks and marks an envelope; what its record will weigh.
     fn check(&self, origin: &Origin<'_>, envelope: &mut Envelope) -> Result<usize, Refusal> {
         let options = &self.0.options;
         let invalid = |reason: String| {
@@ -129,12 +137,17 @@ impl Bus {
         if weight > options.max_event {
             return Err(invalid(format!("{weight} bytes are over max_event {}", options.max_event)));
         }
-        Ok(weight)
+        Ok(weight_of(envelope))
     }
 
     /// Sets origin and hops; `true` when the envelope has been here before or passed too many buses.
     fn mark_origin(&self, envelope: &mut Envelope, origin: &Origin<'_>) -> bool {
+        let is_change = envelope.change != Change::Occurred;
         let extensions = &mut envelope.extensions;
+        if is_change {
+            // With what `describe` adds, at once.
+            extensions.reserve(2 + DESCRIBED);
+        }
         let (hops, name) = (("mbhops", Value::Integer(1)), ("mborigin", self.name().clone().into()));
         if extensions.set_pair(hops, name) {
             return self.0.options.max_hops <= 0;
@@ -219,7 +232,8 @@ fn forbidden(reason: String) -> Refusal {
 impl Inner {
     fn make_room(&mut self, draft: &Draft) -> bool {
         let ring = if draft.envelope.change == Change::Occurred { Ring::Events } else { Ring::Changes };
-        self.log.make_room(ring, draft.weight)
+        let state = &mut self.state;
+        self.log.make_room(ring, draft.weight, &mut |record| state.pack(record))
     }
 
     /// Numbers a draft and applies it to the table; `None` when the table refused or had it already.
@@ -233,39 +247,35 @@ impl Inner {
         let Draft { mut envelope, precondition, weight } = draft;
         let mut previous = None;
         if let Some(key) = envelope.change.key() {
-            let held = self.state.get(key).cloned();
+            let held = self.state.held(key);
             if let Some(held) = &held
                 && let Change::Put(_, version) = &envelope.change
                 && !version.is_empty()
                 && precondition == Precondition::Any
-                && version_of(held) == *version
-                && !matches!(held.receipt.try_delivered(), Some(Outcome::Undelivered(_)))
+                && held.version() == *version
+                && !matches!(held.receipt().try_delivered(), Some(Outcome::Undelivered(_)))
             {
                 // The table has this version: the publication takes the receipt of the earlier one. Where nobody got
                 // that one, for its route was taken away, its source tells it again to those who take it now.
                 receipt.refuse(Refused::Closed, Outcome::Delivered);
-                *receipt = held.receipt.clone();
+                *receipt = held.receipt();
                 return None;
             }
             if let Err(refusal) = self.admit(&envelope, weight, &precondition) {
                 receipt.refuse(refusal.0, refusal.1);
                 return None;
             }
-            previous = held.map(|held| Arc::clone(&held.envelope));
-            describe(Arc::make_mut(&mut envelope), previous.as_deref(), self.log.next_seq().0);
+            previous = held.map(Held::envelope);
+            describe(Arc::make_mut(&mut envelope), previous.as_deref(), self.log.next_seq());
         }
+        let is_change = envelope.change != Change::Occurred;
         let record = Arc::new(Record {
-            seq: self.log.next_seq(),
-            weight: if previous.is_some() { envelope.weight() } else { weight },
-            envelope,
-            ingress: origin.connector.clone(),
+            // What was described weighs more than what was checked.
+            weight: if is_change { weight_of(&envelope) } else { weight },
+            replaces: previous.is_some(),
             previous,
-            at,
-            receipt: receipt.clone(),
             via: origin.via.clone(),
-            holds: AtomicU32::new(0),
-            evicted: AtomicBool::new(false),
-            remembered: Remembered::default(),
+            ..Record::new(self.log.next_seq(), envelope, origin.connector.clone(), at, receipt.clone())
         });
         receipt.set_stored(record.seq);
         self.log.append(Arc::clone(&record));
@@ -292,7 +302,7 @@ impl Inner {
             }
             Change::Delete(key, ..) => {
                 // What is gone already needs no deleting: nothing goes anywhere.
-                if self.state.get(key).is_none() {
+                if self.state.held(key).is_none() {
                     return Err(Refusal::new((Refused::NotFound, Outcome::Filtered)));
                 }
                 self.state.check(key, precondition).map_err(rejected)
@@ -302,15 +312,20 @@ impl Inner {
 }
 
 /// Fills in what a change says of itself as a CloudEvent, where its source did not.
-fn describe(envelope: &mut Envelope, previous: Option<&Envelope>, seq: u64) {
+fn describe(envelope: &mut Envelope, previous: Option<&Envelope>, seq: Seq) {
     let (key, version, kind) = match &envelope.change {
         Change::Occurred => return,
         Change::Put(key, version) => {
-            let kind = if previous.is_some() { "modified" } else { "added" };
-            (key.clone(), version.clone(), kind)
+            (key.clone(), version.clone(), if previous.is_some() { MODIFIED } else { ADDED })
         }
-        Change::Delete(key, version, _) => (key.clone(), version.clone(), "deleted"),
+        Change::Delete(key, version, _) => (key.clone(), version.clone(), DELETED),
     };
+    if envelope.id.is_empty() {
+        envelope.id = id_of(&key, &version, seq).into();
+    }
+    if envelope.source.is_empty() {
+        envelope.source = source_of(&key).into();
+    }
     let seq = ByteString::from(seq.to_string());
     let version = if version.is_empty() { seq.clone() } else { version };
     if let Change::Delete(_, _, cause) = &envelope.change {
@@ -322,14 +337,8 @@ fn describe(envelope: &mut Envelope, previous: Option<&Envelope>, seq: u64) {
             envelope.datacontenttype.clone_from(&previous.datacontenttype);
         }
     }
-    if envelope.id.is_empty() {
-        envelope.id = format!("{}/{}/{}/{version}/{seq}", key.scope, key.type_url, key.name).into();
-    }
-    if envelope.source.is_empty() {
-        envelope.source = format!("//meshbus/{}", key.scope).into();
-    }
     if envelope.kind.is_empty() {
-        envelope.kind = format!("dev.meshbus.resource.{kind}.v1").into();
+        envelope.kind = ByteString::from_static(kind);
     }
     let Key { scope, type_url, name } = key;
     let extensions = &mut envelope.extensions;
@@ -342,4 +351,16 @@ fn describe(envelope: &mut Envelope, previous: Option<&Envelope>, seq: u64) {
     ] {
         extensions.set(ByteString::from_static(attribute), value);
     }
+}
+
+/// The `id` of a change where its source gives none.
+pub(crate) fn id_of(key: &Key, version: &str, seq: Seq) -> String {
+    let seq = seq.to_string();
+    let version = if version.is_empty() { &seq } else { version };
+    [&*key.scope, &*key.type_url, &*key.name, version, &seq].join("/")
+}
+
+/// The `source` of a change where its source gives none.
+pub(crate) fn source_of(key: &Key) -> String {
+    format!("//meshbus/{}", key.scope)
 }

@@ -11,6 +11,7 @@ use hashbrown::HashSet;
 use super::bus::Ingress;
 use super::envelope::{Cause, Change, Envelope, Key};
 use super::receipt::Receipt;
+use super::state::Held;
 
 /// A replacement under way. Dropped without [`commit`](Self::commit), it deletes nothing.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Resync {
         let snapshot = self.bus.snapshot();
         let gone = snapshot
             .range(Some(self.bus.scope()), self.type_url.as_deref(), None)
+            .map(Held::record)
             .filter_map(|record| match &record.envelope.change {
                 Change::Put(key, version) if !self.named.contains(key) => {
                     let topic = record.envelope.topic.clone();

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use bytestring::ByteString;
 
@@ -13,10 +12,11 @@ use super::bus::Bus;
 use super::consumer::{Consumer, Role, Taken};
 use super::envelope::{Cause, Change, Envelope, Seq};
 use super::log::{Gone, Ring};
+use super::publish::DELETED;
 use super::record::{Record, Records};
 use super::selector::{Selector, TopicFilter};
-use super::state::Snapshot;
-use super::view::{Remembered, View};
+use super::state::{Held, Snapshot};
+use super::view::View;
 
 /// Records read from the log or the table at a time.
 const CHUNK: usize = 256;
@@ -67,7 +67,8 @@ enum Phase {
     /// Telling a snapshot; what comes meanwhile waits on the queue.
     Snapshot {
         begun: bool,
-        rest: VecDeque<Arc<Record>>,
+        /// What may match, as the table holds it: each is looked at when its turn comes.
+        rest: VecDeque<Held>,
         seq: Seq,
     },
     Live,
@@ -148,11 +149,7 @@ impl Subscription {
             snapshot
         };
         let (scope, type_url) = (self.selector.scope.as_deref(), self.selector.type_url.as_deref());
-        let rest = snapshot
-            .range(scope, type_url, None)
-            .filter(|record| self.selector.matches(&record.envelope).unwrap_or(false))
-            .cloned()
-            .collect();
+        let rest = snapshot.range(scope, type_url, None).cloned().collect();
         self.phase = Phase::Snapshot { begun: false, rest, seq: snapshot.seq() };
     }
 
@@ -163,9 +160,16 @@ impl Subscription {
         if !std::mem::replace(begun, true) {
             return Message::SnapshotBegin;
         }
-        if !rest.is_empty() {
-            let n = rest.len().min(CHUNK);
-            return Message::Batch(rest.drain(..n).collect());
+        let wanted = |record: &Arc<Record>| self.selector.matches(&record.envelope).unwrap_or(false);
+        let mut records = Vec::new();
+        while let Some(held) = rest.pop_front() {
+            records.extend(Some(held.record()).filter(wanted));
+            if records.len() == CHUNK {
+                break;
+            }
+        }
+        if !records.is_empty() {
+            return Message::Batch(records.into());
         }
         let seq = *seq;
         // Events are not in a snapshot: only changes it already shows are skipped, in `select`.
@@ -184,28 +188,33 @@ impl Subscription {
     fn read_on(&mut self, limit: usize) -> Result<Records, Gone> {
         let ring = self.selector.is_of_state().then_some(Ring::Changes);
         let seen = self.seen;
+        // The table still knows the last change of each key: enough for a level-based watch, unless it has to tell
+        // what left a selector, for which it would have to know what each key was before.
+        let by_table = ring.is_some() && self.selector.predicates.is_empty();
         if limit == 1 {
             // Only asks whether the position is held, before the first message.
             let inner = self.bus.0.inner.lock();
             return match inner.log.read(ring, seen, 1) {
-                Err(_) if ring.is_some() && inner.state.changes_after(seen).is_ok() => Ok(Arc::new([])),
+                Err(_) if by_table && inner.state.changes_after(seen).is_ok() => Ok(Arc::new([])),
                 Err(gone) => Err(gone),
                 Ok(_) => Ok(Arc::new([])),
             };
         }
-        let read = |inner: &super::bus::Inner| -> Result<Vec<Arc<Record>>, Gone> {
+        // What is packed is put together again without the lock.
+        let whole = |held: Vec<Held>| held.iter().map(Held::record).collect();
+        let read = |inner: &super::bus::Inner| -> Result<Vec<Held>, Gone> {
             match inner.log.read(ring, seen, limit) {
-                // The table still knows the last change of each key: enough for a level-based watch.
-                Err(gone) if ring.is_some() => match inner.state.changes_after(seen) {
+                Ok(records) => Ok(records.into_iter().map(Held::whole).collect()),
+                Err(gone) if by_table => match inner.state.changes_after(seen) {
                     Ok(changes) => Ok(changes.take(limit).cloned().collect()),
                     Err(_) => Err(gone),
                 },
-                read => read,
+                Err(gone) => Err(gone),
             }
         };
         let records = read(&self.bus.0.inner.lock())?;
         if records.len() == limit {
-            return Ok(records.into());
+            return Ok(whole(records));
         }
         let filters = std::slice::from_ref(&self.filter);
         let (consumer, records) = self.bus.attach(self.role.clone(), filters, |inner| read(inner));
@@ -213,7 +222,7 @@ impl Subscription {
             Ok(records) if records.len() < limit => {
                 self.consumer = Some(consumer);
                 self.phase = Phase::Live;
-                Ok(records.into())
+                Ok(whole(records))
             }
             // More came in between: once more around.
             Ok(_) => {
@@ -258,20 +267,15 @@ impl Subscription {
         let mut left = Envelope::clone(&record.envelope);
         left.change = Change::Delete(key.clone(), version.clone(), Cause::Unmatched);
         left.data = previous.data.clone();
-        left.kind = ByteString::from_static("dev.meshbus.resource.deleted.v1");
+        left.kind = ByteString::from_static(DELETED);
         left.extensions.set("mbcause", Cause::Unmatched.as_str());
+        let (ingress, receipt) = (record.ingress.clone(), record.receipt.clone());
         Some(Arc::new(Record {
-            seq: record.seq,
             weight: record.weight,
-            envelope: Arc::new(left),
-            ingress: record.ingress.clone(),
             previous: record.previous.clone(),
-            at: record.at,
-            receipt: record.receipt.clone(),
+            replaces: true,
             via: record.via.clone(),
-            holds: AtomicU32::new(0),
-            evicted: AtomicBool::new(false),
-            remembered: Remembered::default(),
+            ..Record::new(record.seq, Arc::new(left), ingress, record.at, receipt)
         }))
     }
 }

@@ -33,6 +33,11 @@ impl Timestamp {
         Ok(Self(text))
     }
 
+    /// Text that was a timestamp before.
+    pub(crate) fn known(text: ByteString) -> Self {
+        Self(text)
+    }
+
     /// The instant, in UTC with as many digits of fraction as it needs.
     pub fn from_system_time(time: SystemTime) -> Self {
         let instant = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);

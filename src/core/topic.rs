@@ -69,6 +69,11 @@ impl Topic {
         Ok(Self(text))
     }
 
+    /// Text that was a topic before.
+    pub(crate) fn known(text: ByteString) -> Self {
+        Self(text)
+    }
+
     /// Joins tokens, escaping what a level cannot hold.
     ///
     /// # Errors

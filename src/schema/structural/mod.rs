@@ -12,6 +12,7 @@
 
 use serde_json::Value;
 
+mod decode;
 mod default;
 mod error;
 mod format;
@@ -77,6 +78,16 @@ impl Structural {
     /// only; the rules of names are [`meta::validate`]'s.
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         validate::validate(&self.root, object)
+    }
+
+    /// Whether an object has the types this says, as a server tells it that reads objects into its own types; `kind`
+    /// is the kind of the object. Metadata is held to the types of `ObjectMeta`.
+    ///
+    /// # Errors
+    ///
+    /// `json: cannot unmarshal number into Go struct field ConfigMap.data of type string`
+    pub fn decode(&self, object: &Value, kind: &str) -> Result<(), String> {
+        decode::decode(&self.root, object, kind)
     }
 
     /// Sets what is missing and has a default, and drops nulls that may not be.

@@ -99,6 +99,8 @@ pub(super) struct Node {
     pub(super) preserve_unknown: bool,
     pub(super) embedded: bool,
     pub(super) nullable: bool,
+    /// Whether it is a number of 64 bits.
+    pub(super) wide: bool,
     pub(super) default: Option<Value>,
     pub(super) properties: BTreeMap<String, Node>,
     pub(super) additional: Additional,

@@ -133,6 +133,7 @@ impl Parser {
             preserve_unknown,
             embedded,
             nullable,
+            wide: map.get("format").is_some_and(|format| format == "int64"),
             default: map.get("default").filter(|default| !default.is_null()).cloned(),
             properties: BTreeMap::new(),
             additional: Additional::Unsaid,

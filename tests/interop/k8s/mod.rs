@@ -1,6 +1,7 @@
 //! The Kubernetes API that the bus serves, against real clients, and the client role, against real servers.
 
 mod asks;
+mod bad_input;
 mod cli;
 mod events;
 mod informers;

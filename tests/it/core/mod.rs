@@ -5,6 +5,7 @@ mod delivery;
 mod ending;
 mod envelope;
 mod filters;
+mod rest;
 mod routes;
 mod state;
 

@@ -9,7 +9,7 @@ use meshbus::core::delivery::Mailbox;
 use meshbus::core::log::{Log, MemoryLog, RingBound};
 use meshbus::core::route::Router;
 use meshbus::core::selector::{Dialect, Selector};
-use meshbus::core::state::{State, StateBound};
+use meshbus::core::state::{Held, State, StateBound};
 use meshbus::core::subscription::{Message, Start};
 use meshbus::core::write::{Operation, Precondition, Stored};
 use meshbus::core::{Bus, BusOptions, Cause, Change, Envelope, Key, Outcome, Refused, Seq, Topic};
@@ -249,12 +249,15 @@ proptest! {
             }
             let first = bus.snapshot();
             let keys = |state: &State| -> Vec<(Seq, Option<Key>)> {
-                state.range(None, None, None).map(|r| (r.seq, r.envelope.change.key().cloned())).collect()
+                state
+                    .range(None, None, None)
+                    .map(|held| (held.seq(), held.record().envelope.change.key().cloned()))
+                    .collect()
             };
             assert_eq!(keys(&first), keys(&second));
             assert_eq!(first.bytes(), second.bytes());
             let changes = |state: &State| -> Vec<Seq> {
-                state.changes_after(start).expect("nothing is forgotten").map(|r| r.seq).collect()
+                state.changes_after(start).expect("nothing is forgotten").map(Held::seq).collect()
             };
             assert_eq!(changes(&first), changes(&second));
         });
@@ -294,6 +297,7 @@ async fn resync(before: &Listing, after: &Listing) -> ((Listing, Vec<u8>), Listi
     let snapshot = bus.snapshot();
     let table = snapshot
         .range(Some("s"), None, None)
+        .map(Held::record)
         .map(|r| {
             (r.envelope.change.key().expect("state").name.parse().expect("a number"), r.envelope.data[0])
         })

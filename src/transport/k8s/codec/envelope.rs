@@ -5,7 +5,7 @@
 
 use bytestring::ByteString;
 
-use super::event_attributes::About;
+use super::event_attributes::{About, EventAttributes};
 use super::received::Received;
 use crate::core::envelope::{Cause, Change, Envelope, Extensions, Key};
 use crate::core::error::DecodeError;
@@ -162,12 +162,7 @@ impl Describing {
         let mut envelope = Envelope::event(topic, id, self.source(), "");
         let (namespace, object) = name.split_once('/').unwrap_or(("", name));
         envelope.subject = Some(self.path(namespace, object).into());
-        let extensions = &mut envelope.extensions;
-        extensions.reserve(16);
-        extensions.set(ByteString::from_static("apiversion"), self.api_version.clone());
-        extensions.set(ByteString::from_static("kind"), self.kind.clone());
-        extensions.set(ByteString::from_static("name"), ByteString::from(object));
-        set(extensions, "namespace", namespace);
+        name_object(&mut envelope.extensions, &self.api_version, &self.kind, (namespace, object));
         Ok(envelope)
     }
 
@@ -177,14 +172,7 @@ impl Describing {
         envelope.datacontenttype = Some(ByteString::from_static("application/json"));
         let Some(event) = &object.event else { return };
         let known = before.filter(|before| *before.uid == *object.uid).map_or(0, |before| before.count);
-        let extensions = &mut envelope.extensions;
-        set(extensions, "reason", &event.reason);
-        set(extensions, "eventtype", &event.kind);
-        extensions.set(ByteString::from_static("eventcount"), event.count);
-        extensions.set(ByteString::from_static("eventdelta"), event.count.saturating_sub(known).max(0));
-        set(extensions, "involvedkind", &event.about.kind);
-        set(extensions, "involvedname", &event.about.name);
-        set(extensions, "involvednamespace", &event.about.namespace);
+        describe_event(&mut envelope.extensions, event, known);
     }
 
     fn source(&self) -> String {
@@ -207,6 +195,35 @@ impl Describing {
     }
 }
 
+/// The attributes that say which object it is, by its namespace and name.
+pub fn name_object(
+    extensions: &mut Extensions,
+    api_version: &ByteString,
+    kind: &ByteString,
+    (namespace, name): (&str, &str),
+) {
+    extensions.reserve(4);
+    for (attribute, text) in [("apiversion", api_version), ("kind", kind)] {
+        if !text.is_empty() {
+            extensions.set(ByteString::from_static(attribute), text.clone());
+        }
+    }
+    set(extensions, "name", name);
+    set(extensions, "namespace", namespace);
+}
+
+/// The attributes that say what an Event is about; `known` is how often it had happened before.
+pub fn describe_event(extensions: &mut Extensions, event: &EventAttributes, known: i32) {
+    extensions.reserve(7);
+    set(extensions, "reason", &event.reason);
+    set(extensions, "eventtype", &event.kind);
+    extensions.set(ByteString::from_static("eventcount"), event.count);
+    extensions.set(ByteString::from_static("eventdelta"), event.count.saturating_sub(known).max(0));
+    set(extensions, "involvedkind", &event.about.kind);
+    set(extensions, "involvedname", &event.about.name);
+    set(extensions, "involvednamespace", &event.about.namespace);
+}
+
 /// An attribute, where there is something to say.
 fn set(extensions: &mut Extensions, name: &'static str, text: &str) {
     if !text.is_empty() {
@@ -217,7 +234,6 @@ fn set(extensions: &mut Extensions, name: &'static str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::k8s::codec::event_attributes::EventAttributes;
 
     fn describing() -> Describing {
         Describing {

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use http::{HeaderMap, Method};
 
 use super::kind::Kind;
+use crate::transport::k8s::codec::status::{Reason, Status};
 
 /// What a request is about.
 #[derive(Clone, Debug)]
@@ -61,5 +62,21 @@ impl Call {
     pub(super) fn flag(&self, name: &str) -> bool {
         self.parameter(name)
             .is_some_and(|value| matches!(value, "" | "1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
+}
+
+impl Resource {
+    /// Whether there is such a part of its kind: the status is the only one there may be.
+    ///
+    /// # Errors
+    /// 404 for another.
+    pub(super) fn check_subresource(&self) -> Result<(), Status> {
+        match self.subresource.as_deref() {
+            None => Ok(()),
+            Some("status") if self.kind.definition.status => Ok(()),
+            Some(_) => {
+                Err(Status::new(Reason::NotFound, "the server could not find the requested resource"))
+            }
+        }
     }
 }

@@ -124,13 +124,7 @@ async fn read(
         (_, Some(_)) => "get",
         (_, None) => "list",
     };
-    match resource.subresource.as_deref() {
-        None => {}
-        Some("status") if resource.kind.definition.status => {}
-        Some(_) => {
-            return Err(Status::new(Reason::NotFound, "the server could not find the requested resource"));
-        }
-    }
+    resource.check_subresource()?;
     if !resource.kind.allows(verb) {
         return Ok(answer::method_not_allowed("POST"));
     }

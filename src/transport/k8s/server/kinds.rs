@@ -14,7 +14,7 @@ use super::Shared;
 use super::kind::{Form, Kind, Origin};
 use crate::core::Seq;
 use crate::core::record::Record;
-use crate::core::state::Snapshot;
+use crate::core::state::{Held, Snapshot};
 use crate::core::write::Ownership;
 use crate::schema::kinds::{KINDS, OWN, PROTO_PREFIX, proto_name};
 use crate::schema::registry::Definition;
@@ -128,7 +128,7 @@ impl Kept {
         snapshot.types(scope).eq(&self.types)
             && snapshot
                 .range(Some(scope), Some(CRD), None)
-                .map(|record| record.seq)
+                .map(Held::seq)
                 .eq(self.crds.iter().map(|(seq, _)| *seq))
     }
 
@@ -143,7 +143,7 @@ impl Kept {
         let writable = matches!(ownership, Some(Ownership::Local | Ownership::Writable(_)));
         let crds: Vec<(Seq, Option<Arc<Crd>>)> = snapshot
             .range(Some(scope), Some(CRD), None)
-            .map(|record| (record.seq, parse(record).map(Arc::new)))
+            .map(|held| (held.seq(), parse(&held.record()).map(Arc::new)))
             .collect();
         let types: Vec<ByteString> = snapshot.types(scope).cloned().collect();
         let mut kinds = Vec::new();

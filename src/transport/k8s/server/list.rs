@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use futures_util::stream;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ use super::writer::{Writer, now};
 use super::{Shared, compress, view};
 use crate::core::access::Action;
 use crate::core::record::Record;
-use crate::core::state::Snapshot;
+use crate::core::state::{Held, Snapshot};
 use crate::core::{Key, Seq};
 use crate::transport::k8s::codec::status::{Reason, Status};
 
@@ -121,14 +122,14 @@ async fn snapshot(
     // Where nothing of the kind has changed since, the table as it is shows that position as well.
     let same = current.changes_after(version).ok().map(|changes| {
         let mut changes = changes.take(CHANGES + 1).enumerate();
-        let is_one = |record: &Record| {
-            record
+        let is_one = |held: &Held| {
+            held.record()
                 .envelope
                 .change
                 .key()
                 .is_some_and(|key| key.scope == call.scope && key.type_url == kind.stored_as)
         };
-        changes.all(|(at, record)| at < CHANGES && !is_one(record))
+        changes.all(|(at, held)| at < CHANGES && !is_one(held))
     });
     if same == Some(true) {
         return Ok(current);
@@ -170,7 +171,7 @@ async fn page(mut rows: Rows, call: &Call, options: &Options, snapshot: &Snapsho
     let placed = !rows.kind.definition.namespaced || !rows.namespace.is_empty();
     if let Some(name) = rows.selection.name().filter(|_| placed && options.token.is_none()) {
         let found = view::find(&rows.shared, &rows.kind, &call.scope, &rows.namespace, name);
-        let found = found.and_then(|found| snapshot.get(found.envelope.change.key()?).cloned());
+        let found = found.and_then(|found| snapshot.get(found.envelope.change.key()?));
         rows.source = Source::These(found.into_iter().filter(|record| rows.wants(record)).collect());
         return (rows, metadata);
     }
@@ -254,19 +255,19 @@ impl Rows {
         let mut last = None;
         let range = snapshot.range(Some(scope), Some(&self.kind.stored_as), after.as_ref());
         let mut looked_at = 0;
-        for record in range.take_while(|record| self.is_here(record)) {
-            last = Some(record);
+        for record in range.map(Held::record).take_while(|record| self.is_here(record)) {
+            last = record.envelope.change.key().cloned();
             looked_at += 1;
-            if self.wants(record) {
-                found.push(Arc::clone(record));
+            if self.wants(&record) {
+                found.push(record);
             }
             if found.len() >= most || looked_at >= LOOKED_AT {
                 break;
             }
         }
-        let last = last?.envelope.change.key().cloned();
+        let last = last?;
         if let Source::Range { after, .. } = &mut self.source {
-            *after = last;
+            *after = Some(last);
         }
         Some(found)
     }
@@ -274,11 +275,21 @@ impl Rows {
     /// How many more there are; `None` for many.
     fn remaining(&self) -> Option<usize> {
         let Source::Range { snapshot, scope, after } = &self.source else { return Some(0) };
-        let range = snapshot.range(Some(scope), Some(&self.kind.stored_as), after.as_ref());
         let all = self.selection.is_everything();
+        if all && self.caller.may_everything() {
+            // All that is here is wanted: its names are enough.
+            let names = snapshot.names(scope, &self.kind.stored_as, after.as_ref());
+            let key =
+                |name: &ByteString| Key::new(scope.clone(), self.kind.stored_as.clone(), name.clone());
+            let here = names.take_while(|name| self.namespace.is_empty() || self.holds(&key(name)));
+            let count = here.take(COUNTED + 1).count();
+            return (count <= COUNTED).then_some(count);
+        }
+        let range = snapshot.range(Some(scope), Some(&self.kind.stored_as), after.as_ref());
         let mut count = 0;
-        for (looked_at, record) in range.take_while(|record| self.is_here(record)).enumerate() {
-            if self.wants(record) {
+        let here = range.map(Held::record).take_while(|record| self.is_here(record));
+        for (looked_at, record) in here.enumerate() {
+            if self.wants(&record) {
                 if !all {
                     return None;
                 }
@@ -293,8 +304,11 @@ impl Rows {
 
     /// Whether a record is in the namespace that is listed; keys are in its order.
     fn is_here(&self, record: &Record) -> bool {
-        self.namespace.is_empty()
-            || record.envelope.change.key().is_some_and(|key| self.kind.name_of(key).0 == self.namespace)
+        self.namespace.is_empty() || record.envelope.change.key().is_some_and(|key| self.holds(key))
+    }
+
+    fn holds(&self, key: &Key) -> bool {
+        self.kind.name_of(key).0 == self.namespace
     }
 }
 

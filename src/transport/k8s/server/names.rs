@@ -15,7 +15,7 @@ use super::kind::Kind;
 use crate::core::bus::Bus;
 use crate::core::record::Record;
 use crate::core::spelling::path_segment;
-use crate::core::state::Snapshot;
+use crate::core::state::{Held, Snapshot};
 use crate::core::{Key, Seq};
 
 /// Kinds whose made-up segments are kept.
@@ -88,7 +88,8 @@ impl Names {
 
 impl Index {
     fn catch_up(&mut self, kind: &Kind, scope: &ByteString, snapshot: &Snapshot) {
-        let mut add = |record: &Arc<Record>| {
+        let mut add = |held: &Held| {
+            let record = held.record();
             let Some(key) = record.envelope.change.key() else { return };
             if key.scope == *scope
                 && key.type_url == kind.stored_as

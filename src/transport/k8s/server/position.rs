@@ -44,6 +44,8 @@ pub(super) struct Options {
     pub(super) token: Option<Token>,
     /// Whether a watch begins with the state as it is.
     pub(super) initial: Option<bool>,
+    /// How many seconds a watch is to last; zero where it does not matter.
+    pub(super) seconds: u64,
 }
 
 /// Where a list goes on; opaque to clients.
@@ -80,6 +82,7 @@ impl Options {
             }),
         };
         let limit = usize::try_from(number("limit")?).unwrap_or(0);
+        let seconds = u64::try_from(number("timeoutSeconds")?).unwrap_or(0);
         if token.is_some() && version.is_some_and(|version| version != "0") {
             let message = "specifying resource version is not allowed when using continue";
             return Err(Status::new(Reason::BadRequest, message));
@@ -90,6 +93,7 @@ impl Options {
             limit,
             token: token.map(Token::read).transpose()?,
             initial,
+            seconds,
         })
     }
 }

@@ -152,11 +152,10 @@ impl Feed {
         seat: OwnedSemaphorePermit,
     ) -> Self {
         let begun = Instant::now();
-        let seconds = call.parameter("timeoutSeconds").and_then(|text| text.parse::<u64>().ok());
-        let lasts = match seconds.filter(|seconds| *seconds > 0) {
-            Some(seconds) => Duration::from_secs(seconds.min(LASTS_MAX)),
+        let lasts = match options.seconds {
             // Spread, so that clients that came together do not all come again together.
-            None => LASTS.mul_f64(1.0 + fastrand::f64()),
+            0 => LASTS.mul_f64(1.0 + fastrand::f64()),
+            seconds => Duration::from_secs(seconds.min(LASTS_MAX)),
         };
         let bookmarks = call.flag("allowWatchBookmarks");
         Self {
@@ -292,11 +291,11 @@ impl Feed {
             Change::Put(..) if self.initial => Some(Said::Added),
             Change::Put(..) => {
                 // A key that enters the selector is new to whoever watches with it.
-                let known = record.previous.as_ref().is_some_and(|previous| {
-                    self.selection
-                        .as_deref()
-                        .is_none_or(|selection| selection.wants(kind, previous, String::new))
-                });
+                let matched = |selection: &Selection| {
+                    let previous = record.previous.as_ref();
+                    previous.is_some_and(|previous| selection.wants(kind, previous, String::new))
+                };
+                let known = self.selection.as_deref().map_or(record.replaces, matched);
                 Some(if known { Said::Modified } else { Said::Added })
             }
         }

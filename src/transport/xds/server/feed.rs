@@ -200,7 +200,7 @@ fn changes(records: &Records, index: &Index, snapshot: &Snapshot, at: Seq) -> Ve
             continue;
         }
         let removed = matches!(record.envelope.change, Change::Delete(..));
-        let current = snapshot.get(key).map(|current| current.seq);
+        let current = snapshot.held(key).map(|held| held.seq());
         if current != (!removed).then_some(record.seq) {
             continue;
         }

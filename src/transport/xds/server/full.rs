@@ -54,7 +54,7 @@ impl Fulls {
 
 fn parts(wanted: Full<'_>, scope: &str, snapshot: &Snapshot) -> Vec<Arc<Told>> {
     let records = snapshot.range(Some(scope), Some(wanted.type_url), None);
-    let resources: Vec<Arc<Encoded>> = records.map(|record| Arc::new(encode(record))).collect();
+    let resources: Vec<Arc<Encoded>> = records.map(|held| Arc::new(encode(&held.record()))).collect();
     let (version, plane) = (snapshot.seq().to_string(), control_plane(wanted.variant, wanted.bus));
     let mut rest = resources.as_slice();
     let mut parts = Vec::new();

@@ -132,8 +132,9 @@ impl Served {
             loop {
                 let snapshot = self.bus.snapshot();
                 let found = snapshot.range(Some(Key::LOCAL), Some("meshbus.dev/v1/Connection"), None);
-                let found: Vec<_> =
-                    found.map(|record| serde_json::from_slice(&record.envelope.data).unwrap()).collect();
+                let found: Vec<_> = found
+                    .map(|held| serde_json::from_slice(&held.record().envelope.data).unwrap())
+                    .collect();
                 if found.len() == n {
                     return found;
                 }

@@ -294,9 +294,8 @@ impl Watch<'_> {
     fn unheld(&self, subject: &Subject, named: &Names) -> Vec<ByteString> {
         let bus = self.around.bus;
         let snapshot = bus.snapshot();
-        let held = snapshot.range(Some(bus.scope()), Some(&subject.describing.type_url), None);
-        let names = held.filter_map(|record| record.envelope.change.key().map(|key| key.name.clone()));
-        names.filter(|name| !named.contains(name)).collect()
+        let names = snapshot.names(bus.scope(), &subject.describing.type_url, None);
+        names.filter(|name| !named.contains(*name)).cloned().collect()
     }
 
     /// Publishes in batches, no more than there is room for.

@@ -17,6 +17,8 @@ use crate::transport::k8s::codec::patch::PatchError;
 use crate::transport::k8s::codec::status::{Reason, Status};
 use crate::transport::k8s::codec::strict;
 
+/// Most bytes of an object that an error repeats.
+const SHOWN_MAX: usize = 1024;
 const CRD: &str = "apiextensions.k8s.io/v1/CustomResourceDefinition";
 
 impl Writing<'_> {
@@ -68,6 +70,33 @@ impl Writing<'_> {
         errors
             .iter()
             .fold(status, |status, error| status.cause(error.reason.as_str(), &error.message, &error.path))
+    }
+
+    /// Refuses a value of another type than its field has, as a server that reads objects into its own types. Custom
+    /// kinds are held to their schemas later, and what is applied to its types.
+    pub(super) fn check_types(&self, object: &Value) -> Result<(), Status> {
+        let definition = &self.kind().definition;
+        let Some(Err(why)) = self.built_in().map(|kind| kind.structural().decode(object, &definition.kind))
+        else {
+            return Ok(());
+        };
+        if self.call.method == http::Method::PATCH {
+            let mut shown = object.to_string();
+            if shown.len() > SHOWN_MAX {
+                let end = (0..=SHOWN_MAX).rev().find(|end| shown.is_char_boundary(*end));
+                shown.truncate(end.unwrap_or(0));
+                shown.push_str("...");
+            }
+            let wrong = FieldError::invalid_text("patch", &shown, &why);
+            let status = Status::new(Reason::Invalid, format!(" \"\" is invalid: {wrong}"));
+            return Err(status.cause(wrong.reason.as_str(), &wrong.message, &wrong.path));
+        }
+        let message = format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}",
+            kind = definition.kind,
+            version = definition.version,
+        );
+        Err(Status::new(Reason::BadRequest, message))
     }
 
     /// Drops fields that nobody knows, and refuses or tells them as the client wishes.
@@ -136,7 +165,10 @@ impl Writing<'_> {
         let namespaced = self.kind().definition.namespaced;
         let mut errors = Vec::new();
         if let Some(crd) = self.crd() {
-            errors.extend(meta::validate(object, namespaced, names::dns_subdomain));
+            errors.extend(match live {
+                None => meta::validate(object, namespaced, names::dns_subdomain),
+                Some(live) => meta::validate_update(object, live),
+            });
             if let Some(version) = crd.version(&self.kind().definition.version) {
                 version.schema.default(object);
                 errors.extend(version.schema.validate(object));
@@ -146,13 +178,11 @@ impl Writing<'_> {
             }
         } else if &*self.kind().stored_as == CRD {
             crd::default(object);
-            errors.extend(meta::validate(object, false, names::dns_subdomain));
-            match crd::Crd::parse(object) {
-                Ok(_) => {
-                    errors.extend(live.map(|live| crd::validate_update(object, live)).unwrap_or_default());
-                }
-                Err(wrong) => errors.extend(wrong),
-            }
+            // Both look at the metadata too.
+            errors.extend(match live {
+                None => crd::Crd::parse(object).err().unwrap_or_default(),
+                Some(live) => crd::validate_update(object, live),
+            });
             if live.is_some() {
                 crd::establish(object, &metadata::now());
             }

@@ -41,6 +41,7 @@ impl Writing<'_> {
             return self.create_through(object, &namespace, &name).await;
         }
         self.require_namespace(&namespace)?;
+        self.check_types(&object)?;
         self.check_fields(&mut object, &twice)?;
         for _ in 0..GENERATE_TRIES {
             let name = if named.is_empty() { metadata::generate_name(&prefix) } else { named.clone() };
@@ -77,6 +78,7 @@ impl Writing<'_> {
         if !self.is_local() {
             return self.replace_through(object, &namespace, &name).await;
         }
+        self.check_types(&object)?;
         self.check_fields(&mut object, &twice)?;
         self.edit(&namespace, &name, &Edit::Whole(object)).await
     }
@@ -239,6 +241,7 @@ impl Writing<'_> {
             names_version = self.check_version(live, &wanted)?;
             if !matches!(edit, Edit::Whole(_)) {
                 Self::check_same_object(live, &wanted)?;
+                self.check_types(&wanted)?;
                 self.check_fields(&mut wanted, &[])?;
             }
         }

@@ -11,6 +11,7 @@ use super::options::DeleteOptions;
 use super::store::{Live, NotStored};
 use super::{Writing, body, metadata, refused};
 use crate::core::record::Record;
+use crate::core::state::Held;
 use crate::core::write::{Operation, Precondition};
 use crate::core::{Change, Key, Refused};
 use crate::transport::k8s::codec::proto;
@@ -85,8 +86,8 @@ impl Writing<'_> {
         let kind = Arc::clone(&self.resource.kind);
         let found: Vec<Arc<Record>> = snapshot
             .range(Some(&self.call.scope), Some(&kind.stored_as), None)
+            .map(Held::record)
             .filter(|record| self.is_here(record) && selection.matches(self.shared, &kind, record))
-            .cloned()
             .collect();
         drop(snapshot);
         let mut items = Vec::with_capacity(found.len());
@@ -280,7 +281,7 @@ impl Writing<'_> {
         let snapshot = self.shared.bus.snapshot();
         let held: Vec<_> = snapshot
             .range(Some(&self.call.scope), None, None)
-            .filter_map(|record| match &record.envelope.change {
+            .filter_map(|held| match &held.record().envelope.change {
                 Change::Put(key, _) if holds.has(key) => Some(key.clone()),
                 _ => None,
             })

@@ -59,6 +59,7 @@ async fn write(shared: &Arc<Shared>, caller: &Caller, call: &Call) -> Result<Ans
     if shared.shutdown.is_draining() {
         return Err(Status::new(Reason::ServiceUnavailable, "the bus is shutting down").retry_after(1));
     }
+    resource.check_subresource()?;
     let verb = verb_of(call, resource).ok_or_else(not_allowed)?;
     if !resource.kind.allows(verb) {
         return Err(namespaces::not_served(shared, &call.scope, &resource.kind));
@@ -84,11 +85,7 @@ async fn write(shared: &Arc<Shared>, caller: &Caller, call: &Call) -> Result<Ans
 
 /// What a request does, in the API's words.
 fn verb_of(call: &Call, resource: &Resource) -> Option<&'static str> {
-    let status = match resource.subresource.as_deref() {
-        None => false,
-        Some("status") if resource.kind.definition.status => true,
-        Some(_) => return None,
-    };
+    let status = resource.subresource.is_some();
     match (&call.method, &resource.name) {
         (&Method::POST, None) => Some("create"),
         (&Method::PUT, Some(_)) => Some("update"),

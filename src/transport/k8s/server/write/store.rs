@@ -12,6 +12,8 @@ use crate::core::write::Ownership;
 use crate::core::write::{Operation, Parameters, Precondition, Stored};
 use crate::core::{Envelope, Key, Refused, Seq, Version};
 use crate::schema::address;
+use crate::transport::k8s::codec::envelope::{describe_event, name_object};
+use crate::transport::k8s::codec::event_attributes::EventAttributes;
 use crate::transport::k8s::codec::status::{Reason, Status};
 
 /// An object as it is now, in the version that was asked for.
@@ -80,7 +82,7 @@ impl Writing<'_> {
         if let Some(metadata) = metadata::of(&mut object) {
             metadata.remove("resourceVersion");
         }
-        let envelope = envelope_of(self.kind(), &key, &object)?;
+        let envelope = envelope_of(self.kind(), &key, &object, live)?;
         let precondition = live.map_or(Precondition::Absent, |live| Precondition::Seq(live.seq));
         let name = metadata::text(&object, "name").to_owned();
         let put = Operation::Put(Box::new(envelope));
@@ -144,8 +146,8 @@ impl Writing<'_> {
     }
 }
 
-/// The envelope that stores an object.
-fn envelope_of(kind: &Kind, key: &Key, object: &Value) -> Result<Envelope, Status> {
+/// The envelope that stores an object in place of `live`.
+fn envelope_of(kind: &Kind, key: &Key, object: &Value, live: Option<&Live>) -> Result<Envelope, Status> {
     let topic = address::topic_of(key).map_err(|why| {
         Status::new(Reason::BadRequest, format!("{} cannot be stored: {why}", kind.definition.resource()))
     })?;
@@ -155,12 +157,14 @@ fn envelope_of(kind: &Kind, key: &Key, object: &Value) -> Result<Envelope, Statu
         stored.datacontenttype = Some(media_type.into());
         return Ok(stored);
     }
-    let data = serde_json::to_vec(object).map(Bytes::from).map_err(|error| {
+    let data = serde_json::to_vec(object).map_err(|error| {
         Status::new(Reason::InternalError, format!("the object cannot be written as JSON: {error}"))
     })?;
+    // As long as the text: what was room to grow would be held as long as the object.
+    let data = Bytes::from(data.into_boxed_slice());
     let mut stored = Envelope::put(topic, key.clone(), Version::default(), data);
     stored.datacontenttype = Some(ByteString::from_static("application/json"));
-    describe(&mut stored, object);
+    describe(&mut stored, kind, object, live);
     Ok(stored)
 }
 
@@ -172,25 +176,18 @@ pub(super) fn set_version(object: &mut Value, seq: Seq) {
 }
 
 /// The attributes that say which object it is, and of an Event what it is about.
-fn describe(envelope: &mut Envelope, object: &Value) {
-    let text = |at: &str| object.pointer(at).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let about = if object.get("regarding").is_some() { "regarding" } else { "involvedObject" };
-    let about = |field: &str| format!("/{about}/{field}");
-    let is_event = text("/kind") == Some("Event");
-    let attributes = [
-        ("apiversion", text("/apiVersion")),
-        ("kind", text("/kind")),
-        ("namespace", text("/metadata/namespace")),
-        ("name", text("/metadata/name")),
-        ("reason", text("/reason").filter(|_| is_event)),
-        ("eventtype", text("/type").filter(|_| is_event)),
-        ("involvedkind", text(&about("kind")).filter(|_| is_event)),
-        ("involvedname", text(&about("name")).filter(|_| is_event)),
-        ("involvednamespace", text(&about("namespace")).filter(|_| is_event)),
-    ];
-    for (name, value) in attributes {
-        if let Some(value) = value {
-            envelope.extensions.set(ByteString::from_static(name), value.to_owned());
-        }
+fn describe(envelope: &mut Envelope, kind: &Kind, object: &Value, live: Option<&Live>) {
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let place = (metadata::text(object, "namespace"), metadata::text(object, "name"));
+    let extensions = &mut envelope.extensions;
+    name_object(extensions, &text("apiVersion").into(), &text("kind").into(), place);
+    if kind.form != Form::Event {
+        return;
+    }
+    let attributes = |text: &[u8]| EventAttributes::read(serde_json::from_slice(text).ok()?);
+    let before = live.filter(|live| metadata::text(&live.object, "uid") == metadata::text(object, "uid"));
+    let before = before.and_then(|live| attributes(live.object.to_string().as_bytes()));
+    if let Some(event) = attributes(&envelope.data) {
+        describe_event(extensions, &event, before.map_or(0, |before| before.count));
     }
 }

@@ -8,7 +8,7 @@ use hashbrown::HashSet;
 use super::of_type::OfType;
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
-use crate::core::state::{Snapshot, version_of};
+use crate::core::state::{Held, Snapshot, version_of};
 use crate::core::{Change, Key, Record, Seq};
 use crate::transport::xds::codec::demand::{ALL, Asked, Interest};
 use crate::transport::xds::codec::resource::Encoded;
@@ -145,14 +145,14 @@ fn gather(
     for interest in &asked.answer {
         let Interest::Name(name) = interest else {
             session.look_up(type_url, interest, snapshot, |record| {
-                if !has(record) {
+                if !has(&record) {
                     found.add(record);
                 }
             });
             continue;
         };
         match session.find(type_url, name, snapshot) {
-            Ok(record) if has(record) => {}
+            Ok(record) if has(&record) => {}
             Ok(record) => found.add(record),
             Err(status) => {
                 gone.insert(name.clone());
@@ -190,14 +190,14 @@ fn changed_since(
     }
     let changes = snapshot.changes_after(after).map_err(|gone| refused(&gone.to_string()))?;
     let mut gathered = Gathered::default();
-    for record in changes {
+    for record in changes.map(Held::record) {
         let Some(key) = record.envelope.change.key() else { continue };
         let ours = key.type_url == *type_url && key.scope == *session.feed.scope();
-        if !ours || !of.demand.wants(&key.name) || !session.may_see(record) {
+        if !ours || !of.demand.wants(&key.name) || !session.may_see(&record) {
             continue;
         }
         match record.envelope.change {
-            Change::Put(..) => gathered.resources.push(Arc::new(encode(record))),
+            Change::Put(..) => gathered.resources.push(Arc::new(encode(&record))),
             _ => gathered.removed.push(key.name.clone()),
         }
     }
@@ -209,9 +209,9 @@ fn changed_since(
 struct Found(Vec<Arc<Record>>, HashSet<Seq>);
 
 impl Found {
-    fn add(&mut self, record: &Arc<Record>) {
+    fn add(&mut self, record: Arc<Record>) {
         if self.1.insert(record.seq) {
-            self.0.push(Arc::clone(record));
+            self.0.push(record);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::of_type::{OfType, Pending};
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
 use crate::core::Seq;
-use crate::core::state::Snapshot;
+use crate::core::state::{Held, Snapshot};
 use crate::transport::xds::codec::cluster::endpoints_of;
 use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, REFERS_TO_CLUSTERS};
@@ -88,7 +88,7 @@ fn follow_clusters(types: &mut [(&ByteString, &mut OfType)], session: &Session, 
         if endpoints.demand.tell_again(&name)
             && let Ok(record) = session.find(type_url, &name, snapshot)
         {
-            endpoints.pending.add(Arc::new(Item::new(Arc::clone(record), snapshot.seq())));
+            endpoints.pending.add(Arc::new(Item::new(record, snapshot.seq())));
         }
     }
 }
@@ -219,10 +219,10 @@ pub(super) fn missed(
         let text = format!("fell behind by more than is remembered ({gone}): connect again");
         Status::new(Code::Aborted, text)
     })?;
-    let ours = changes.filter(|record| {
+    let ours = changes.map(Held::record).filter(|record| {
         record.envelope.change.key().is_some_and(|key| {
             key.type_url == *type_url && key.scope == *session.feed.scope() && of.demand.wants(&key.name)
         })
     });
-    Ok(ours.map(|record| Arc::new(Item::new(Arc::clone(record), snapshot.seq()))).collect())
+    Ok(ours.map(|record| Arc::new(Item::new(record, snapshot.seq()))).collect())
 }

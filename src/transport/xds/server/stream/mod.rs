@@ -370,8 +370,8 @@ fn changed_endpoints(
     let mut endpoints = Vec::new();
     for interest in of.demand.interests() {
         session.look_up(&clusters, &interest, snapshot, |record| {
-            let known = asked.known.get(name_of(record));
-            if known.is_none_or(|known| *known != version_of(record)) {
+            let known = asked.known.get(name_of(&record));
+            if known.is_none_or(|known| *known != version_of(&record)) {
                 endpoints.extend(endpoints_of(&record.envelope.data));
             }
         });

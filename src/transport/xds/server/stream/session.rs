@@ -7,7 +7,7 @@ use meshbus_proto::xds::Node;
 
 use super::answer::key_of;
 use crate::core::Record;
-use crate::core::state::Snapshot;
+use crate::core::state::{Held, Snapshot};
 use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::response::Variant;
 use crate::transport::xds::codec::status::{Code, Status};
@@ -48,12 +48,12 @@ impl Session {
     ///
     /// # Errors
     /// `PERMISSION_DENIED` or `NOT_FOUND`, naming it.
-    pub(super) fn find<'a>(
+    pub(super) fn find(
         &self,
         type_url: &ByteString,
         name: &ByteString,
-        snapshot: &'a Snapshot,
-    ) -> Result<&'a Arc<Record>, Status> {
+        snapshot: &Snapshot,
+    ) -> Result<Arc<Record>, Status> {
         if self.hides(type_url) {
             let text = format!("{name:?}: secrets are not served: see the setting allow_secrets");
             return Err(Status::new(Code::PermissionDenied, text));
@@ -76,7 +76,7 @@ impl Session {
         type_url: &ByteString,
         interest: &Interest,
         snapshot: &Snapshot,
-        mut found: impl FnMut(&Arc<Record>),
+        mut found: impl FnMut(Arc<Record>),
     ) {
         let (after, prefix) = match interest {
             Interest::Name(name) => {
@@ -95,6 +95,7 @@ impl Session {
         let scope = Some(&**self.feed.scope());
         snapshot
             .range(scope, Some(type_url), after.as_ref())
+            .map(Held::record)
             .take_while(|record| prefix.is_none_or(|prefix| name_of(record).starts_with(&**prefix)))
             .filter(|record| self.caller.may_see(&record.envelope.topic))
             .for_each(found);

@@ -194,7 +194,9 @@ async fn row_25_whatever_happens_a_client_ends_with_what_the_table_has() {
                     || want.strip_suffix('*').is_some_and(|prefix| name.starts_with(prefix))
             })
         };
-        let records = snapshot.range(Some(Key::LOCAL), Some("core/v1/Pod"), None);
+        let records = snapshot
+            .range(Some(Key::LOCAL), Some("core/v1/Pod"), None)
+            .map(crate::core::state::Held::record);
         let expected: std::collections::BTreeMap<_, _> = records
             .map(|record| {
                 (record.envelope.change.key().unwrap().name.to_string(), record.envelope.data.clone())
