@@ -26,10 +26,10 @@ Examples:
   meshbus get values
   meshbus get value switches/1 -o raw
   meshbus get apps/v1/Deployment -n web -l 'app in (shop, cart)' --scope east
-  meshbus get envoy.config.cluster.v3.Cluster -w -o json
+  meshbus get cds -w -o json
 
 TYPE is one of values, routes, connectors, connections, flows, or group/version/Kind (apps/v1/Deployment,
-v1/Pod), or the full name of a protobuf message. An object without a namespace is named default/NAME; one that
+v1/Pod), or lds, cds, rds, eds, sds, or the full name of a protobuf message. An object without a namespace is named default/NAME; one that
 has none is /NAME.")]
 pub(super) struct Get {
     /// Type

@@ -8,6 +8,7 @@ use super::http::Client;
 use super::server::Reach;
 use super::state::{Change, Conditions, OneKey, retain, write};
 use super::{Failure, input, output};
+use crate::schema::kinds::proto_name;
 
 /// Write a key: the bus answers when its owner has it
 #[derive(Args, Debug)]
@@ -17,6 +18,7 @@ Examples:
   meshbus put value config/app -f app.yaml --create-only
   meshbus put value config/app -f app.yaml --if-seq 1754300000000017
   meshbus put apps/v1/Deployment web/shop -f shop.json --scope east
+  meshbus put cds outbound -f cluster.yaml      (an XDS resource: YAML, JSON or its bytes)
   meshbus put value lights/hall -f on.txt -s mqtt://127.0.0.1:1883      (a retained message)")]
 pub(super) struct Put {
     #[command(flatten)]
@@ -38,10 +40,17 @@ impl Put {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let key = self.key.key()?;
         let reach = self.conditions.server.reach()?;
+        let (mut data, mut content_type) = (input::file(&self.file)?, self.content_type.clone());
+        let guessed = content_type.as_deref().or_else(|| input::media_type(Some(&self.file), &data));
+        if proto_name(&key.type_url).is_some() && guessed == Some("application/yaml") {
+            // The bus reads a message's bytes and JSON.
+            data = input::yaml_as_json(&self.file, &data)?;
+            content_type = Some("application/json".to_owned());
+        }
         let change = Change::Put {
-            data: input::file(&self.file)?,
+            data,
             file: &self.file,
-            content_type: self.content_type.as_deref(),
+            content_type: content_type.as_deref(),
             create_only: self.create_only,
         };
         let said = match reach {

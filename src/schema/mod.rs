@@ -9,6 +9,7 @@ pub mod address;
 pub mod cloudevents;
 pub mod columns;
 pub mod kinds;
+pub mod protobuf;
 pub mod registry;
 #[cfg(feature = "k8s")]
 pub mod structural;

@@ -8,3 +8,5 @@ mod recordings;
 mod replay;
 mod rig;
 mod wants;
+#[cfg(feature = "envoy")]
+mod xds;

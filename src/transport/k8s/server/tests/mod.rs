@@ -5,6 +5,8 @@ mod custom;
 mod discovery;
 mod kinds;
 mod list;
+#[cfg(feature = "envoy")]
+mod messages;
 mod paths;
 mod reviews;
 mod views;
