@@ -67,13 +67,16 @@ impl Item {
     pub(super) fn value(&self) -> Result<Value, super::Failure> {
         let mut value: Value = serde_json::from_slice(&self.json)
             .map_err(|error| super::Failure::failed(format!("state: {error}")))?;
-        let (known, bytes) = (Descriptors::built_in(), &self.envelope.data);
-        if let Some(event) = value.as_object_mut()
-            && proto_name(&self.key.type_url).is_some()
-            && known.knows(&self.key.type_url)
-            && event.remove("data_base64").is_some()
+        if proto_name(&self.key.type_url).is_some()
+            && let Some(event) = value.as_object_mut()
+            && event.contains_key("data_base64")
         {
-            event.insert("data".to_owned(), known.show(&self.key.type_url, bytes).json);
+            let known = Descriptors::built_in();
+            if known.knows(&self.key.type_url) {
+                event.remove("data_base64");
+                let shown = known.show(&self.key.type_url, &self.envelope.data);
+                event.insert("data".to_owned(), shown.json);
+            }
         }
         Ok(value)
     }

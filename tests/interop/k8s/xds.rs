@@ -135,7 +135,7 @@ async fn writes_and_reads(kubectl: &Kubectl, scratch: &Scratch) {
         described.contains("Kind:         Cluster") && described.contains("Connect Timeout:  5s"),
         "{described}"
     );
-    let explained = kubectl.good(&["explain", "clusters.cluster.config.envoy.spec"]).await;
+    let explained = kubectl.good(&["explain", "clusters.spec"]).await;
     assert!(explained.contains("connectTimeout") && explained.contains("edsClusterConfig"), "{explained}");
 }
 
