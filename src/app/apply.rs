@@ -47,6 +47,7 @@ impl App {
             warn!(reason, "logging level not taken up");
         }
         self.0.bus.set_access(access);
+        self.0.kinds.set_descriptors(config.descriptors.clone());
         let (connectors, old) = (fresh.len(), self.0.config.load_full());
         let ready = join_all(fresh.into_iter().map(|one| self.make_way(one, &config))).await;
         let routes = self.set_routes(&config, &old, first);

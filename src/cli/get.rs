@@ -26,13 +26,13 @@ Examples:
   meshbus get values
   meshbus get value switches/1 -o raw
   meshbus get apps/v1/Deployment -n web -l 'app in (shop, cart)' --scope east
-  meshbus get envoy.config.cluster.v3.Cluster -w -o json
+  meshbus get cds -w -o json
   meshbus get deploy -A -w -s 'k8s:///?context=east'          (a cluster of your kubeconfig)
   meshbus get pods -n web -o wide -s k8s://127.0.0.1:18001/scopes/east
 
 TYPE is one of values, routes, connectors, connections, flows, or group/version/Kind
-(apps/v1/Deployment, v1/Pod), or the full name of a protobuf message. An object without a namespace
-is named default/NAME; one that has none is /NAME.
+(apps/v1/Deployment, v1/Pod), or lds, cds, rds, eds, sds, or the full name of a protobuf message. An
+object without a namespace is named default/NAME; one that has none is /NAME.
 
 Of an API server (k8s) TYPE is any name kubectl takes: deployments, deploy, deployments.apps. Its own
 columns are shown, and objects as it has them. Without -n the namespace is that of the kubeconfig's

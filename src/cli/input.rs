@@ -29,6 +29,16 @@ pub(super) fn file(path: &Path) -> Result<Bytes, Failure> {
     Ok(bytes.into())
 }
 
+/// YAML as the JSON that it means.
+pub(super) fn yaml_as_json(path: &Path, yaml: &[u8]) -> Result<Bytes, Failure> {
+    let name = path.display().to_string();
+    let text = std::str::from_utf8(yaml).map_err(|error| Failure::failed(format!("{name}: {error}")))?;
+    // Read as configuration is, so a literal `${` is `$${` here, too; a variable is an error.
+    let section = crate::config::Section::from_yaml(&name, text)
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    Ok(section.to_json().to_string().into())
+}
+
 /// The data an argument names: `@FILE`, `-` for standard input, else its own text.
 pub(super) fn data(argument: &str) -> Result<Bytes, Failure> {
     match argument.strip_prefix('@') {

@@ -1,11 +1,14 @@
 //! One piece of state as the bus tells it: its key, version and place, and the row it is in a table.
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::event::decode;
 use super::output;
 use crate::core::{Envelope, Key, Topic};
 use crate::schema::address::topic_of;
+use crate::schema::kinds::proto_name;
+use crate::schema::protobuf::Descriptors;
 
 /// The columns of every table of state, and those that `wide` adds.
 pub(super) const COLUMNS: [&str; 5] = ["NAME", "SCOPE", "VERSION", "SEQ", "AGE"];
@@ -60,10 +63,22 @@ impl Item {
         self.envelope.extensions.get(super::event::TOPIC).map(|_| &self.envelope.topic)
     }
 
-    /// As a JSON value.
-    pub(super) fn value(&self) -> Result<serde_json::Value, super::Failure> {
-        serde_json::from_slice(&self.json)
-            .map_err(|error| super::Failure::failed(format!("state: {error}")))
+    /// As a JSON value; a protobuf message that this program knows is shown as its JSON.
+    pub(super) fn value(&self) -> Result<Value, super::Failure> {
+        let mut value: Value = serde_json::from_slice(&self.json)
+            .map_err(|error| super::Failure::failed(format!("state: {error}")))?;
+        if proto_name(&self.key.type_url).is_some()
+            && let Some(event) = value.as_object_mut()
+            && event.contains_key("data_base64")
+        {
+            let known = Descriptors::built_in();
+            if known.knows(&self.key.type_url) {
+                event.remove("data_base64");
+                let shown = known.show(&self.key.type_url, &self.envelope.data);
+                event.insert("data".to_owned(), shown.json);
+            }
+        }
+        Ok(value)
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use crate::core::cesql::Expressions;
 use crate::core::selector::TopicFilter;
+use crate::schema::protobuf::Descriptors;
 use crate::transport::Transport;
 
 use super::connectors::{self, ConnectorConfig};
+use super::descriptors;
 use super::env::Lookup;
 use super::error::ConfigError;
 use super::exposure::{EXPOSURE_HINT, check_exposure};
@@ -20,13 +23,14 @@ use super::suggest;
 use super::tree::{ERRORS_MAX, FILE_MAX};
 
 /// Everything a configuration may hold at its top.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "name",
     "connectors",
     "routes",
     "capture",
     "event_log",
     "state",
+    "descriptors",
     "access",
     "insecure",
     "logging",
@@ -52,6 +56,8 @@ pub struct Config {
     pub event_log: EventLog,
     /// Bounds of the state table.
     pub state: State,
+    /// The protobuf types that are known; `None` where they are those of this build alone.
+    pub descriptors: Option<Arc<Descriptors>>,
     /// Who may do what; without rules, everyone who reaches a listener may do everything.
     pub access: Vec<AccessRule>,
     /// What is logged.
@@ -179,6 +185,7 @@ impl Reader<'_> {
             name,
             event_log: self.event_log(&root),
             state: self.state(&root),
+            descriptors: descriptors::read(self, &root),
             logging: self.logging(&root),
             admin: self.part(&root, "admin"),
             health: self.part(&root, "health"),

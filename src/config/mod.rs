@@ -8,6 +8,7 @@
 
 mod connectors;
 mod de;
+mod descriptors;
 mod env;
 mod error;
 mod exposure;
@@ -20,7 +21,7 @@ mod routes;
 mod schema;
 mod section;
 pub mod settings;
-pub mod suggest;
+pub use crate::core::suggest;
 mod tree;
 pub mod values;
 pub(crate) mod yaml;

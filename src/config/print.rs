@@ -89,6 +89,7 @@ impl Config {
         for (key, value) in [
             ("event_log", json!(self.event_log)),
             ("state", json!(self.state)),
+            ("descriptors", self.root.get("descriptors").map(|files| files.to_json()).unwrap_or_default()),
             ("access", json!(self.access)),
             ("insecure", json!(self.insecure)),
             ("logging", json!(self.logging)),

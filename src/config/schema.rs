@@ -75,6 +75,10 @@ impl Parts {
             },
             "event_log": self.of::<EventLog>(),
             "state": self.of::<State>(),
+            "descriptors": {
+                "description": "Files with descriptors of protobuf types, relative to this file: each a FileDescriptorSet with all it imports (`buf build -o FILE`, `protoc --include_imports -o FILE`). Messages of these types are shown and written as JSON, before the types of this build.",
+                "type": "array", "items": {"type": "string"},
+            },
             "access": {
                 "description": "Who may do what. Absent: whoever reaches a listener may do everything.",
                 "type": "array", "items": self.of::<AccessRule>(),

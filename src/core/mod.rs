@@ -29,6 +29,7 @@ pub mod spelling;
 pub mod state;
 pub mod stats;
 pub mod subscription;
+pub mod suggest;
 pub mod template;
 pub mod timestamp;
 pub mod topic;

@@ -10,6 +10,7 @@ pub mod cloudevents;
 pub mod columns;
 pub mod kinds;
 pub mod own;
+pub mod protobuf;
 pub mod registry;
 #[cfg(feature = "k8s")]
 pub mod structural;

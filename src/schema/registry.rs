@@ -1,4 +1,5 @@
-//! The kinds that sources say they have: what a cluster's discovery tells, for those who show its state to others.
+//! The kinds that sources say they have: what a cluster's discovery tells, for those who show its state to others;
+//! and the protobuf types that are known.
 //!
 //! A source replaces what it said before; readers get shared definitions and notice a change by the epoch.
 
@@ -10,6 +11,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use super::kinds::group_version_kind;
+use super::protobuf::Descriptors;
 
 /// Most kinds kept of one scope: the largest clusters have some hundreds.
 pub const KINDS_MAX: usize = 10_000;
@@ -75,10 +77,12 @@ impl Definition {
     }
 }
 
-/// The kinds of all scopes whose source told any.
+/// The kinds of all scopes whose source told any, and the descriptors of the protobuf types that are known.
 #[derive(Debug, Default)]
 pub struct Registry {
     scopes: RwLock<HashMap<ByteString, Arc<[Arc<Definition>]>>>,
+    /// `None` for those of this build alone, which are read when somebody needs them.
+    descriptors: RwLock<Option<Arc<Descriptors>>>,
     epoch: AtomicU64,
 }
 
@@ -96,6 +100,21 @@ impl Registry {
     /// The kinds of a scope; none where its source told none.
     pub fn of(&self, scope: &str) -> Arc<[Arc<Definition>]> {
         self.scopes.read().get(scope).cloned().unwrap_or_default()
+    }
+
+    /// The protobuf types that are known.
+    pub fn descriptors(&self) -> Arc<Descriptors> {
+        let set = self.descriptors.read().clone();
+        set.unwrap_or_else(Descriptors::built_in)
+    }
+
+    /// Replaces the protobuf types that are known; `None` for those of this build alone.
+    pub fn set_descriptors(&self, descriptors: Option<Arc<Descriptors>>) {
+        let before = std::mem::replace(&mut *self.descriptors.write(), descriptors);
+        let has = self.descriptors.read().is_some();
+        if before.is_some() || has {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// How often anything has changed.

@@ -287,6 +287,24 @@ async fn state_is_written_under_conditions_listed_and_deleted() {
     }
 }
 
+#[cfg(feature = "envoy")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_xds_resource_is_written_and_shown_as_text_and_kept_as_protobuf() {
+    let scratch = Scratch::new();
+    let Served { bus: _bus, url, .. } = serve(&scratch, "").await;
+    let file = scratch.path().join("c.yaml");
+    std::fs::write(&file, "name: a\ntype: EDS\nconnect_timeout: 5s\n").expect("a file");
+    let file = file.display().to_string();
+    run(&url, &["put", "cds", "a", "-f", &file]).await.good();
+    let raw = run(&url, &["get", "cds", "a", "-o", "raw"]).await.good();
+    assert_eq!(raw, "\u{a}\u{1}a\u{10}\u{3}\"\u{2}\u{8}\u{5}");
+    let shown = run(&url, &["get", "cds", "a", "-o", "json"]).await.good();
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["data"].to_string(), r#"{"name":"a","type":"EDS","connectTimeout":"5s"}"#);
+    let wrong = run_with(&url, &["put", "cds", "a", "-f", "-"], r#"{"connectTimeout": 5}"#).await;
+    assert!(wrong.code() == 1 && wrong.err.contains("connectTimeout: "), "{wrong:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_of_many_pages_is_whole_and_in_order() {
     const KEYS: usize = 4_100;

@@ -13,6 +13,7 @@
 //! | a body with neither | an event `dev.meshbus.message.v1` with a new `id` |
 //! | `?topic=`, else the listener's `topic` template | `topic` |
 //! | `PUT /v1/state?scope=&type=&name=` | `change` = Put of that key, `data` = the body |
+//! | – of a `type.googleapis.com/…`, body in JSON | `data` = the protobuf message; read as JSON with `Accept: application/json` |
 //! | `DELETE /v1/state?…` | `change` = Delete of that key |
 //! | `mb-seq`, `ETag`, SSE `id`, extension `mbseq` | the position in the log |
 //! | extension `mbtopic` of what readers are sent; taken off what is published | `topic` |

@@ -28,7 +28,7 @@ const OTHER: [&str; 8] = [
     "event-get-v1",
 ];
 
-fn version(program: &Path) -> String {
+pub(crate) fn version(program: &Path) -> String {
     let output =
         Command::new(program).args(["version", "--client"]).env("KUBECONFIG", "/dev/null").output();
     let text = String::from_utf8_lossy(&output.expect("kubectl runs").stdout).into_owned();

@@ -12,3 +12,5 @@ mod replay;
 mod rig;
 mod through;
 mod wants;
+#[cfg(feature = "envoy")]
+mod xds;

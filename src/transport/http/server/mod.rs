@@ -37,6 +37,7 @@ use crate::runtime::connection::{self, Limits};
 use crate::runtime::request::{foreign_origin, is_oversized};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{listener, tls};
+use crate::schema::registry::Registry;
 use crate::transport::{Announcement, Connector, Link};
 
 mod access;
@@ -76,6 +77,8 @@ struct Shared {
     /// Stands in where an event has no topic yet.
     unplaced: Topic,
     bus: Ingress,
+    /// The protobuf types that are known.
+    kinds: Arc<Registry>,
     stats: Arc<ConnectorStats>,
     shutdown: Shutdown,
     bodies: Bodies,
@@ -147,6 +150,7 @@ impl Server {
             topic: self.topic.clone(),
             unplaced,
             bus: link.bus.clone(),
+            kinds: Arc::clone(&link.kinds),
             stats: Arc::clone(&link.stats),
             shutdown: link.shutdown.clone(),
             bodies: Bodies::new(

@@ -146,7 +146,8 @@ fn read_state() -> Value {
         ("header:If-None-Match", "ETags that are known"),
         (
             "header:Accept",
-            "With name: application/cloudevents+json for the whole event, not its data alone",
+            "With name: application/cloudevents+json for the whole event, not its data alone; application/json \
+             for a protobuf message as JSON",
         ),
     ];
     let answers = [
@@ -174,10 +175,11 @@ fn put_state() -> Value {
         ("405", "Its owner takes no writes"),
         ("409", "Conflict"),
         ("412", "The precondition does not hold"),
+        ("422", "No message of the key's type: names the field"),
         ("504", "Its owner did not answer"),
         ("507", "The table is full"),
     ];
-    operation("putState", "Writes one key", &WRITE, &answers)
+    operation("putState", "Writes one key; a protobuf message as its bytes or its JSON", &WRITE, &answers)
 }
 
 fn delete_state() -> Value {

@@ -22,8 +22,9 @@ use crate::core::selector::Selector;
 use crate::core::state::version_of;
 use crate::core::write::{Operation, Precondition, Stored};
 use crate::core::{Envelope, Key, Seq, Topic};
-use crate::schema::address;
-use crate::schema::cloudevents::media;
+use crate::schema::cloudevents::media::{self, is_json};
+use crate::schema::kinds::proto_name;
+use crate::schema::{address, protobuf};
 use crate::transport::http::codec::media_type;
 
 /// Items of a page when the client names no number, and the most it may name.
@@ -116,18 +117,52 @@ fn one(shared: &Shared, caller: &Caller, key: &Key, headers: &HeaderMap) -> Resu
         return Ok(response);
     }
     let media_type = envelope.datacontenttype.as_deref().unwrap_or("application/octet-stream");
-    insert(answer, CONTENT_TYPE, media_type.to_owned());
+    let as_json = proto_name(&key.type_url).is_some() && !is_json(media_type) && accepts(headers, is_json);
+    insert(answer, CONTENT_TYPE, if as_json { "application/json" } else { media_type }.to_owned());
     // What was stored is data, never a page of ours.
     answer.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     answer.insert("content-security-policy", HeaderValue::from_static("sandbox"));
-    *response.body_mut() = Body::from(envelope.data.clone());
+    *response.body_mut() = if as_json {
+        Body::from(shared.kinds.descriptors().show(&key.type_url, &envelope.data).json.to_string())
+    } else {
+        Body::from(envelope.data.clone())
+    };
     Ok(response)
 }
 
 /// Whether the client asks for the whole event rather than its data.
 fn wants_event(headers: &HeaderMap) -> bool {
+    accepts(headers, media::is_cloudevents_json)
+}
+
+/// Whether the client names a media type that is wanted.
+fn accepts(headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|types| types.split(',')).any(media::is_cloudevents_json)
+    accepted.flat_map(|types| types.split(',')).any(wanted)
+}
+
+/// The data of a protobuf message, which a client may also send as JSON.
+///
+/// # Errors
+/// 400 for what is no JSON, 422 for what is no such message, naming the field.
+fn message(shared: &Shared, key: &Key, envelope: &mut Envelope) -> Result<(), Problem> {
+    let Some(message) = proto_name(&key.type_url) else { return Ok(()) };
+    let invalid = |why: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{message}: {why}"));
+    let descriptors = shared.kinds.descriptors();
+    if envelope.datacontenttype.as_deref().is_some_and(is_json) {
+        let json = serde_json::from_slice(&envelope.data)
+            .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
+        envelope.data =
+            descriptors.read(&key.type_url, &json).map_err(|error| invalid(error.to_string()))?;
+    } else {
+        descriptors.check(&key.type_url, &envelope.data).map_err(|error| {
+            invalid(format!(
+                "{error}; the body is its bytes, or its JSON with content-type application/json"
+            ))
+        })?;
+    }
+    envelope.datacontenttype = Some(protobuf::MEDIA_TYPE.into());
+    Ok(())
 }
 
 fn page(shared: &Shared, caller: &Caller, wanted: &Wanted) -> Result<Response, Problem> {
@@ -209,6 +244,7 @@ async fn write(shared: &Shared, request: Request, delete: bool) -> Result<Respon
         envelope.datacontenttype =
             media_type(&head.headers).map_err(|error| Problem::bad_request(error.to_string()))?;
         envelope.data = read.bytes.clone();
+        message(shared, &key, &mut envelope)?;
         Operation::Put(Box::new(envelope))
     };
     shared.stats.received.add(1);

@@ -128,7 +128,7 @@ async fn read(
     if !resource.kind.allows(verb) {
         return Ok(answer::method_not_allowed("POST"));
     }
-    if view::is_secret(&resource.kind) && !shared.config.allow_secrets {
+    if view::is_secret(&resource.kind.stored_as) && !shared.config.allow_secrets {
         let definition = &resource.kind.definition;
         let message = format!(
             "{} is forbidden: secrets are not shown: set allow_secrets: true of connector {}",

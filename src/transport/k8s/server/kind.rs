@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::core::Key;
 use crate::core::spelling::path_segment;
+use crate::schema::protobuf::Descriptors;
 use crate::schema::registry::Definition;
 
 /// What the data of a kind's keys is.
@@ -31,7 +32,7 @@ pub(super) enum Origin {
     Custom(u64),
     /// The cluster that owns the scope told of it.
     Cluster,
-    /// There is state of this type.
+    /// There is state of this type, or it is one that discovery services serve.
     Found,
 }
 
@@ -50,6 +51,8 @@ pub(super) struct Kind {
     pub(super) verbs: &'static [&'static str],
     /// The OpenAPI v3 schema of an object; `None` where nothing is known of it.
     pub(super) schema: Option<Arc<Value>>,
+    /// Of a protobuf message: the types that are known, by which it is shown and written.
+    pub(super) messages: Option<Arc<Descriptors>>,
 }
 
 impl Kind {

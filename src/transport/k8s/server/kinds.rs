@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 
 use super::Shared;
 use super::kind::{Form, Kind, Origin};
+use super::view::is_secret;
 use crate::core::Seq;
 use crate::core::record::Record;
 use crate::core::state::{Held, Snapshot};
 use crate::core::write::Ownership;
-use crate::schema::kinds::{KINDS, OWN, PROTO_PREFIX, proto_name};
+use crate::schema::kinds::{KINDS, OWN, PROTO_PREFIX, proto_name, short_name};
 use crate::schema::registry::Definition;
 use crate::transport::k8s::codec::builtin;
 use crate::transport::k8s::codec::crd::Crd;
@@ -31,14 +32,6 @@ const EVENTS: &[&str] = &["create", "get", "list", "watch"];
 const CRD: &str = "apiextensions.k8s.io/v1/CustomResourceDefinition";
 /// The type of Events, in whichever group they came.
 const EVENT: &str = "core/v1/Event";
-/// The usual short names of the XDS types.
-const XDS: [(&str, &str); 5] = [
-    ("envoy.config.listener.v3.Listener", "lds"),
-    ("envoy.config.cluster.v3.Cluster", "cds"),
-    ("envoy.config.route.v3.RouteConfiguration", "rds"),
-    ("envoy.config.endpoint.v3.ClusterLoadAssignment", "eds"),
-    ("envoy.extensions.transport_sockets.tls.v3.Secret", "sds"),
-];
 /// Most scopes whose kinds are kept.
 const SCOPES_MAX: usize = 256;
 
@@ -157,9 +150,15 @@ impl Kept {
             let told = shared.registry.of(scope);
             kinds.extend(told.iter().map(|definition| cluster(definition, writable, &crds)));
         }
-        for type_url in &types {
+        let mut wanted = types.clone();
+        if ownership == Some(Ownership::Local) {
+            // Also before there is any, so that the first can be created.
+            let messages = shared.registry.descriptors();
+            wanted.extend(messages.resources().iter().map(|name| format!("{PROTO_PREFIX}{name}").into()));
+        }
+        for type_url in &wanted {
             if !kinds.iter().any(|have: &Kind| have.stored_as == *type_url) {
-                kinds.extend(found(type_url, writable, &kinds));
+                kinds.extend(found(shared, type_url, writable, &kinds));
             }
         }
         let all = kinds.into_iter().map(Arc::new).collect();
@@ -180,6 +179,7 @@ fn built_in(kind: &builtin::BuiltIn, verbs: &'static [&'static str]) -> Kind {
         stored_as: if is_event { EVENT.into() } else { kind.type_url.into() },
         verbs,
         schema: Some(Arc::clone(kind.schema())),
+        messages: None,
     }
 }
 
@@ -197,6 +197,7 @@ fn bus_kind(type_url: &'static str) -> Option<Kind> {
         stored_as: definition.type_url.clone(),
         verbs,
         schema: None,
+        messages: None,
         definition: Arc::new(Definition { categories: vec!["meshbus".to_owned()], ..definition }),
     })
 }
@@ -224,6 +225,7 @@ fn custom(crd: &Crd, seq: u64) -> Vec<Kind> {
         stored_as: stored_as.clone(),
         verbs: ALL,
         schema: Some(Arc::clone(&version.open_api)),
+        messages: None,
     };
     served.map(kind).collect()
 }
@@ -245,12 +247,13 @@ fn cluster(definition: &Arc<Definition>, writable: bool, crds: &[(Seq, Option<Ar
         stored_as: if is_event { EVENT.into() } else { definition.type_url.clone() },
         verbs: if writable { ALL } else { READ },
         schema: builtin::find(&definition.type_url).map(|kind| Arc::clone(kind.schema())).or_else(defined),
+        messages: None,
         definition: Arc::clone(definition),
     }
 }
 
-/// A kind there is state of. One that would be named as another is, or that has no name of its own, is a `Resource`.
-fn found(type_url: &ByteString, writable: bool, kinds: &[Kind]) -> Option<Kind> {
+/// A kind there is or may be state of. One that would be named as another is, or that has no name of its own, is a `Resource`.
+fn found(shared: &Shared, type_url: &ByteString, writable: bool, kinds: &[Kind]) -> Option<Kind> {
     let verbs = if writable { ALL } else { READ };
     let message = proto_name(type_url);
     let taken = |definition: &Definition| {
@@ -267,9 +270,11 @@ fn found(type_url: &ByteString, writable: bool, kinds: &[Kind]) -> Option<Kind> 
         (None, None) => return None,
     };
     if let Some(message) = message {
-        definition.categories.push("xds".to_owned());
-        let short = XDS.iter().find(|(name, _)| *name == message).map(|(_, short)| (*short).to_owned());
-        definition.short_names.extend(short);
+        // Whoever asks for all of them is not to be refused because of one.
+        if !is_secret(type_url) || shared.config.allow_secrets {
+            definition.categories.push("xds".to_owned());
+        }
+        definition.short_names.extend(short_name(message).map(str::to_owned));
     }
     let own = OWN.split('/').next() == Some(definition.group.as_str());
     Some(Kind {
@@ -278,6 +283,7 @@ fn found(type_url: &ByteString, writable: bool, kinds: &[Kind]) -> Option<Kind> 
         stored_as: type_url.clone(),
         verbs,
         schema: None,
+        messages: message.map(|_| shared.registry.descriptors()),
         definition: Arc::new(definition),
     })
 }

@@ -121,6 +121,42 @@ async fn what_its_owner_does_not_take_is_refused_in_the_owners_name() {
     served.end().await;
 }
 
+#[cfg(feature = "envoy")]
+#[tokio::test]
+async fn a_message_is_written_as_json_or_bytes_and_read_as_either() {
+    let served = serve("").await;
+    let path = "/v1/state?type=type.googleapis.com/envoy.config.cluster.v3.Cluster&name=a";
+    let json = [("content-type", "application/json")];
+    let body = br#"{"name": "a", "type": "EDS", "connect_timeout": "5s"}"#;
+    assert_eq!(served.call("PUT", path, &json, body).await.status, 201);
+    let bytes = b"\x0a\x01a\x10\x03\x22\x02\x08\x05";
+    let answer = served.call("GET", path, &[("accept", "*/*")], b"").await;
+    assert_eq!((answer.header("content-type"), &answer.body[..]), ("application/protobuf", &bytes[..]));
+    let answer = served.call("GET", path, &[("accept", "application/json")], b"").await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.body, r#"{"name":"a","type":"EDS","connectTimeout":"5s"}"#);
+    assert_eq!(served.call("PUT", path, &[], bytes).await.status, 200);
+    let wrong = br#"{"loadAssignment": {"endpoints": [{"priority": "x"}]}}"#;
+    let problem = served.call("PUT", path, &json, wrong).await.problem(422);
+    assert!(
+        problem.contains("envoy.config.cluster.v3.Cluster: loadAssignment.endpoints[0].priority: "),
+        "{problem}"
+    );
+    served.call("PUT", path, &json, b"{").await.problem(400);
+    assert!(
+        served.call("PUT", path, &[], b"{}").await.problem(422).contains("content-type application/json")
+    );
+    // Of a type that nobody knows bytes are taken as they are, and JSON only in the form that holds them.
+    let path = "/v1/state?type=type.googleapis.com/unknown.Type&name=a";
+    assert_eq!(served.call("PUT", path, &[], b"{}").await.status, 201);
+    let answer = served.call("GET", path, &[("accept", "application/json")], b"").await;
+    assert_eq!(answer.body, r#"{"@type":"type.googleapis.com/unknown.Type","value":"e30="}"#);
+    assert_eq!(served.call("PUT", path, &json, &answer.body).await.status, 200);
+    assert_eq!(served.call("GET", path, &[], b"").await.body, "{}");
+    assert!(served.call("PUT", path, &json, b"{}").await.problem(422).contains("descriptors"));
+    served.end().await;
+}
+
 #[tokio::test]
 async fn a_typed_key_has_the_topic_its_type_says() {
     let served = serve("").await;
@@ -134,7 +170,8 @@ async fn a_typed_key_has_the_topic_its_type_says() {
         ),
     ] {
         let path = format!("/v1/state?type={type_url}&name={name}");
-        assert_eq!(served.call("PUT", &path, &[], b"{}").await.status, 201, "{path}");
+        // No bytes are a message without fields, and a value like any other.
+        assert_eq!(served.call("PUT", &path, &[], b"").await.status, 201, "{path}");
         let record = served.bus.get(&Key::new("local", type_url, name)).unwrap();
         assert_eq!(Envelope::clone(&record.envelope).topic.as_str(), topic);
     }

@@ -22,6 +22,8 @@ const MADE: &[Field] = &[
     ("resourceName", "string", "Its true name, which metadata.name may only stand for."),
 ];
 
+const UNKNOWN: &str = "Whether it has fields that the descriptors here do not know; an update drops them.";
+
 const OWN: &[Own] = &[
     Own {
         kind: "Value",
@@ -128,9 +130,15 @@ const OWN: &[Own] = &[
 /// The schema of a kind's objects, of which no schema is given.
 pub(super) fn schema(kind: &Kind) -> Value {
     let name = &kind.definition.kind;
-    if let (Form::Made, Some(message)) = (kind.form, proto_name(&kind.stored_as)) {
+    if let (Some(messages), Some(message)) = (&kind.messages, proto_name(&kind.stored_as)) {
         let description = format!("A resource of XDS: {message}.");
-        return whole(&description, any("The resource, in the JSON of protobuf."), fields(MADE));
+        let spec = messages.schema(&kind.stored_as);
+        let spec = spec.unwrap_or_else(|| any("The resource, in the JSON of protobuf."));
+        let mut status = fields(MADE);
+        if let Some(fields) = status.get_mut("properties").and_then(Value::as_object_mut) {
+            fields.insert("unknownFields".to_owned(), json!({"type": "boolean", "description": UNKNOWN}));
+        }
+        return whole(&description, spec, status);
     }
     let own = OWN.iter().find(|own| own.kind == name && kind.form != Form::Object);
     let Some(own) = own else {

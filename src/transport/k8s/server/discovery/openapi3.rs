@@ -75,7 +75,7 @@ fn operations(kind: &Kind, all: &[(&str, &str)]) -> Value {
 fn content(kind: &Kind, verb: &str) -> Option<Value> {
     let patches: &[&str] = match verb {
         "create" | "update" => &["application/json", "application/yaml"],
-        "patch" if kind.form == super::super::kind::Form::Made => {
+        "patch" if kind.form == super::super::kind::Form::Made && kind.messages.is_none() => {
             &["application/json-patch+json", "application/merge-patch+json"]
         }
         "patch" => {

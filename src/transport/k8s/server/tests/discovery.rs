@@ -8,7 +8,7 @@ use super::super::testing::{Answer, Served, serve};
 use crate::schema::registry::Definition;
 
 const CRD: &str = "apiextensions.k8s.io/v1/CustomResourceDefinition";
-const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+const GADGET: &str = "type.googleapis.com/org.example.v1.Gadget";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const AGGREGATED_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
@@ -160,7 +160,7 @@ async fn d4_documents_have_tags_and_change_at_once_when_a_type_appears() {
         assert!(again.body.is_empty());
         before.push((path, accept, tag));
     }
-    served.put(CLUSTER, "c1", &json!({"name": "c1"})).await;
+    served.put(GADGET, "c1", &json!({"name": "c1"})).await;
     for (path, accept, tag) in before.iter().skip(1) {
         let headers = [("accept", *accept), ("if-none-match", tag.as_str())];
         assert_eq!(served.call("GET", path, &headers, b"").await.status, 200, "{path}");
@@ -169,14 +169,11 @@ async fn d4_documents_have_tags_and_change_at_once_when_a_type_appears() {
     let (path, accept, tag) = &before[0];
     let headers = [("accept", *accept), ("if-none-match", tag.as_str())];
     assert_eq!(served.call("GET", path, &headers, b"").await.status, 304);
-    let list = served.get("/apis/cluster.config.envoy/v3").await.ok();
-    let clusters = find(&list["resources"], "name", "clusters");
-    assert_eq!(
-        (&clusters["shortNames"], &clusters["categories"], &clusters["namespaced"]),
-        (&json!(["cds"]), &json!(["xds"]), &json!(false))
-    );
-    served.delete(CLUSTER, "c1").await;
-    assert_eq!(served.get("/apis/cluster.config.envoy/v3").await.status, 404);
+    let list = served.get("/apis/example.org/v1").await.ok();
+    let gadgets = find(&list["resources"], "name", "gadgets");
+    assert_eq!((&gadgets["categories"], &gadgets["namespaced"]), (&json!(["xds"]), &json!(false)));
+    served.delete(GADGET, "c1").await;
+    assert_eq!(served.get("/apis/example.org/v1").await.status, 404);
     served.end().await;
 }
 

@@ -8,6 +8,8 @@ mod discovery;
 mod edits;
 mod kinds;
 mod list;
+#[cfg(feature = "envoy")]
+mod messages;
 mod paths;
 mod reviews;
 mod views;

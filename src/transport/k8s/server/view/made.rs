@@ -10,7 +10,7 @@ use crate::core::spelling::path_segment;
 use crate::core::state::version_of;
 use crate::core::{Envelope, Key, uuid};
 use crate::schema::cloudevents;
-use crate::schema::kinds::proto_name;
+use crate::schema::protobuf::{Descriptors, MEDIA_TYPE, Shown};
 use crate::transport::k8s::server::kind::Kind;
 
 /// The annotation of the true name, where a path segment only stands for it.
@@ -31,14 +31,20 @@ pub(super) fn object(kind: &Kind, api_version: &str, record: &Record) -> Value {
     if kind.stored_as == Key::VALUE {
         object.insert("spec".to_owned(), value(envelope));
         object.insert("status".to_owned(), status(record, name));
-    } else if let Some(message) = proto_name(&kind.stored_as) {
-        object.insert("spec".to_owned(), resource(envelope, message));
-        object.insert("status".to_owned(), status(record, name));
+    } else if let Some(messages) = &kind.messages {
+        let shown = resource(envelope, &kind.stored_as, messages);
+        object.insert("spec".to_owned(), shown.json);
+        let mut status = status(record, name);
+        if let (false, Some(status)) = (shown.complete, status.as_object_mut()) {
+            status.insert("unknownFields".to_owned(), json!(true));
+        }
+        object.insert("status".to_owned(), status);
     } else {
         own(&mut object, envelope);
     }
     if let Some(media_type) = &envelope.datacontenttype
         && !is_plain_json(media_type)
+        && !(kind.messages.is_some() && &**media_type == MEDIA_TYPE)
     {
         annotate(&mut metadata, CONTENT_TYPE, media_type);
     }
@@ -132,14 +138,13 @@ fn value(envelope: &Envelope) -> Value {
     Value::Object(spec)
 }
 
-/// An XDS resource: its JSON, or its bytes with the type that says what they are.
-fn resource(envelope: &Envelope, message: &str) -> Value {
+/// A protobuf message: as JSON, which somebody may also have stored it as.
+fn resource(envelope: &Envelope, type_url: &str, messages: &Descriptors) -> Shown {
     match serde_json::from_slice(&envelope.data) {
-        Ok(value @ Value::Object(_)) if is_json(envelope.datacontenttype.as_deref()) => value,
-        _ => json!({
-            "typeUrl": format!("type.googleapis.com/{message}"),
-            "value": STANDARD.encode(&envelope.data),
-        }),
+        Ok(json @ Value::Object(_)) if is_json(envelope.datacontenttype.as_deref()) => {
+            Shown { json, complete: true }
+        }
+        _ => messages.show(type_url, &envelope.data),
     }
 }
 

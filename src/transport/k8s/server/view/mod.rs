@@ -150,11 +150,11 @@ pub(super) fn find(
     shared.names.find(&shared.bus, kind, scope, namespace, name)
 }
 
-/// Whether objects of this kind hold secrets, which are read only where the settings allow it.
-pub(super) fn is_secret(kind: &Kind) -> bool {
-    match proto_name(&kind.stored_as) {
+/// Whether keys of this type hold secrets, which are read only where the settings allow it.
+pub(super) fn is_secret(type_url: &str) -> bool {
+    match proto_name(type_url) {
         Some(message) => message.rsplit('.').next() == Some("Secret"),
-        None => kind.stored_as == "core/v1/Secret",
+        None => type_url == "core/v1/Secret",
     }
 }
 

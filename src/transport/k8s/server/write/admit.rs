@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::kind::{Form, Origin};
 use super::options::FieldValidation;
 use super::store::{Live, NotStored};
-use super::{Writing, metadata};
+use super::{Writing, made, metadata};
 use crate::schema::structural::{FieldError, aggregate, meta, names};
 use crate::transport::k8s::codec::apply::{self, ApplyError, Typing, Writer};
 use crate::transport::k8s::codec::builtin::{self, BuiltIn};
@@ -194,6 +194,15 @@ impl Writing<'_> {
                 }
                 Some(live) => errors.extend(kind.validate_update(object, live)),
             }
+        } else if self.kind().messages.is_some() {
+            made::normalize(self.kind(), object)?;
+            set(object, "status", live.and_then(|live| live.get("status")).cloned());
+            if live.is_some_and(|live| live.pointer("/status/unknownFields").is_some()) {
+                self.warn("fields that the descriptors here do not know are dropped".to_owned());
+            }
+            for field in made::lost(object) {
+                self.warn(format!("{field} is not kept: all that is stored of a message is its spec"));
+            }
         } else if self.kind().form != Form::Made {
             errors.extend(meta::validate(object, namespaced, names::path_segment_name));
         }
@@ -239,6 +248,12 @@ impl Writing<'_> {
 
     /// The object as it is once this manager's wishes are in it.
     pub(super) fn applied(&self, live: Option<&Value>, wanted: &Value) -> Result<Value, Status> {
+        if self.kind().messages.is_some() {
+            // Nobody keeps who wants which part of a message, so that all of it is one field.
+            let mut object = live.unwrap_or(wanted).clone();
+            set(&mut object, "spec", wanted.get("spec").cloned());
+            return Ok(object);
+        }
         let (api_version, now) = (self.kind().definition.api_version(), metadata::now());
         let typing = Typing::of(self.kind().schema.as_deref());
         let writer = self.writer(&api_version, &now);

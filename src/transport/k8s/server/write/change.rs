@@ -221,7 +221,15 @@ impl Writing<'_> {
             Edit::Whole(object) => object.clone(),
             Edit::Json => patch::json_patch(&live.object, &self.call.body)
                 .map_err(|error| Self::patch_error(&error))?,
-            Edit::Merge(wanted) => patch::merge_patch(&live.object, wanted),
+            Edit::Merge(wanted) => {
+                let mut merged = patch::merge_patch(&live.object, wanted);
+                if let (Some(spec), Some(fields)) =
+                    (made::applied_spec(self.kind(), wanted), merged.as_object_mut())
+                {
+                    fields.insert("spec".to_owned(), spec);
+                }
+                merged
+            }
             Edit::Strategic(wanted) => {
                 let schema = self.kind().schema.as_deref();
                 patch::strategic_merge(&live.object, wanted, schema)

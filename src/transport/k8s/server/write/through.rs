@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::answer::Answer;
 use super::store::Live;
-use super::{Writing, body, metadata, refused};
+use super::{Writing, body, made, metadata, refused};
 use crate::core::write::{Operation, Precondition};
 use crate::core::{Envelope, Key};
 use crate::schema::address;
@@ -26,7 +26,7 @@ impl Writing<'_> {
             metadata.remove("resourceVersion");
         }
         let key = self.kind().key(&self.call.scope, namespace, name);
-        let put = Self::put(&key, &object)?;
+        let put = self.put(&key, &object)?;
         let (_, stored) = self.through(key, put, Precondition::Absent, self.parameters(), name).await?;
         Ok(self.answer(StatusCode::CREATED, &stored.unwrap_or(object)))
     }
@@ -40,7 +40,7 @@ impl Writing<'_> {
         let live = self.live_or_missing(namespace, name)?;
         let precondition = self.source_version(&live, metadata::text(&object, "resourceVersion"))?;
         Self::translate(&mut object, &precondition);
-        let put = Self::put(&live.key, &object)?;
+        let put = self.put(&live.key, &object)?;
         let (_, stored) = self.through(live.key, put, precondition, self.parameters(), name).await?;
         Ok(self.answer(StatusCode::OK, &stored.unwrap_or(object)))
     }
@@ -76,11 +76,16 @@ impl Writing<'_> {
             .ok_or_else(|| Status::not_found(&definition.group, &definition.plural, name))
     }
 
-    fn put(key: &Key, object: &Value) -> Result<Operation, Status> {
+    fn put(&self, key: &Key, object: &Value) -> Result<Operation, Status> {
         let topic = address::topic_of(key).map_err(|why| Status::new(Reason::BadRequest, why))?;
         let mut envelope = Envelope::event(topic, "", "", "");
-        envelope.datacontenttype = Some("application/json".into());
-        envelope.data = object.to_string().into();
+        if self.kind().messages.is_some() {
+            let (data, media_type) = made::data(self.kind(), object)?;
+            (envelope.data, envelope.datacontenttype) = (data, Some(media_type.into()));
+        } else {
+            envelope.datacontenttype = Some("application/json".into());
+            envelope.data = object.to_string().into();
+        }
         Ok(Operation::Put(Box::new(envelope)))
     }
 
