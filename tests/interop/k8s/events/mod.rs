@@ -31,6 +31,10 @@ const PAGES: [Fault; 1] = [Fault::PageExpiry];
 const REQUESTS: [Fault; 5] =
     [Fault::TooManyRequests, Fault::GatewayTimeout, Fault::Unavailable, Fault::Reset, Fault::Restart];
 
+/// Kills beyond those of the plan, and the time between them.
+const LATE_KILLS: usize = 15;
+const LATE: Duration = Duration::from_secs(2);
+
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -90,9 +94,8 @@ impl Run {
         };
         let done = tokio::time::timeout(limit, work).await.is_ok();
         assert!(done, "stuck: {} of {} emitted", emitted.load(Ordering::Relaxed), self.occurrences);
+        self.strike(&hostile, &mut bus).await;
         println!("faults: {:?}", hostile.score());
-        let never: Vec<_> = self.faults().filter(|fault| hostile.happened(*fault) == 0).collect();
-        assert!(never.is_empty(), "never struck: {never:?}");
         hostile.quiet();
         hostile.disconnect();
         let history = history(&hostile);
@@ -101,6 +104,23 @@ impl Run {
         println!("{self:?} in {:?}: {report}", started.elapsed());
         bus.ready(Duration::from_secs(30)).await;
         report
+    }
+
+    /// Kills the bus on until each fault has struck: what was forced late waits for a list or a watch to begin.
+    async fn strike(self, hostile: &Hostile, bus: &mut Bus) {
+        let never = || self.faults().filter(|fault| hostile.happened(*fault) == 0).collect::<Vec<_>>();
+        for _ in 0..LATE_KILLS {
+            let until = tokio::time::Instant::now() + LATE;
+            while !never().is_empty() && tokio::time::Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if never().is_empty() {
+                return;
+            }
+            bus.kill();
+            bus.restart_live().await;
+        }
+        panic!("never struck: {:?}", never());
     }
 
     /// What is to strike.
