@@ -7,7 +7,7 @@ use bytes::Bytes;
 use meshbus::core::consumer::Overflow;
 use meshbus::core::log::RingBound;
 use meshbus::core::selector::{Dialect, Selector};
-use meshbus::core::state::StateBound;
+use meshbus::core::state::{Held, StateBound};
 use meshbus::core::subscription::{Message, Start};
 use meshbus::core::write::{Operation, Precondition};
 use meshbus::core::{Bus, BusOptions, Change, Envelope, Key, Outcome, Record, Refused, Seq};
