@@ -130,8 +130,7 @@ async fn deletions_are_remembered_while_there_is_room_and_forgotten_before_a_key
     let snapshot = bus.snapshot();
     assert!(snapshot.changes_after(start).is_err(), "the oldest are forgotten");
     let after = Seq(bus.figures().seq.0 - 6);
-    let remembered =
-        snapshot.changes_after(after).expect("the newest are not").map(meshbus::core::state::Held::record);
+    let remembered = snapshot.changes_after(after).expect("the newest are not").map(Held::record);
     let gone = remembered.filter(|record| matches!(record.envelope.change, Change::Delete(..)));
     assert_eq!(
         gone.filter(|record| record.envelope.data.len() == 4096).count(),
