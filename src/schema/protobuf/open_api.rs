@@ -110,7 +110,7 @@ fn description(field: &FieldDescriptor, comment: Option<&str>) -> String {
         told.push(format!("A {}.", message.full_name()));
     }
     let options = field.field_descriptor_proto().options.as_ref();
-    if options.is_some_and(|options| options.deprecated()) {
+    if options.is_some_and(prost_reflect::prost_types::FieldOptions::deprecated) {
         told.push("Deprecated.".to_owned());
     }
     told.join(" ")

@@ -222,11 +222,11 @@ fn field(
             // Which of them it is.
             Err(whole) => {
                 let each = items.iter().enumerate();
-                let first = each.map(|(at, item)| {
+                let mut first = each.map(|(at, item)| {
                     let alone = Value::Array(vec![item.clone()]);
                     leaf(of, field, &alone, &place.at(Part::Item(at)))
                 });
-                return Err(first.filter_map(Result::err).next().unwrap_or(whole));
+                return Err(first.find_map(Result::err).unwrap_or(whole));
             }
         },
         (other, _) if field.is_list() => return Err(place.wrong(format!("is {}, not a list", what(other)))),
