@@ -14,7 +14,7 @@ use super::kubectl::version;
 use super::rig::{Api, kubectls};
 use crate::process::Scratch;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Two clusters, the second with a name as a mesh has them.
 const CLUSTERS: &str = "\
