@@ -23,8 +23,8 @@ use crate::core::error::BoxError;
 
 /// How long a client may leave what we send unread.
 pub const STALL: Duration = Duration::from_secs(30);
-/// How long a connection may stay without a new request.
-const IDLE: Duration = Duration::from_mins(2);
+/// How long a connection may stay without a new request, where each is an end in itself.
+pub const IDLE: Duration = Duration::from_mins(2);
 
 /// What one connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,8 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// Most requests of one HTTP/2 connection at a time.
     pub max_streams: u32,
+    /// How long it may stay without a new request; `None` where one request is as long as the connection.
+    pub idle: Option<Duration>,
 }
 
 /// Serves one connection until it closes, falls idle, or the shutdown.
@@ -91,11 +93,11 @@ where
                 if now == 0 {
                     return;
                 }
-                if now == seen {
+                if now == seen && limits.idle.is_some() {
                     serving.as_mut().graceful_shutdown();
                 }
                 seen = now;
-                patience = IDLE;
+                patience = limits.idle.unwrap_or(IDLE);
             }
         }
     }

@@ -175,6 +175,7 @@ where
         max_headers: HEADERS,
         max_header_bytes: HEADER_BYTES,
         max_streams: STREAMS,
+        idle: None,
     };
     let answers = Arc::clone(&shared);
     connection::serve(io, peer, limits, &shared.shutdown, move |request: Request<Incoming>| {
