@@ -260,6 +260,25 @@ pub struct ResourceError {
     pub error_detail: Option<Status>,
 }
 
+/// `envoy.config.cluster.v3.Cluster`, as far as it says where its endpoints are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cluster {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// How its endpoints are discovered, where xDS does it.
+    #[prost(message, optional, tag = "3")]
+    pub eds_cluster_config: Option<EdsClusterConfig>,
+}
+
+/// `envoy.config.cluster.v3.Cluster.EdsClusterConfig`
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EdsClusterConfig {
+    /// The name of the endpoints, where it is not that of the cluster.
+    #[prost(string, tag = "2")]
+    pub service_name: String,
+}
+
 impl Node {
     /// The member `name` of the metadata, where it is a string.
     pub fn metadata_text(&self, name: &str) -> Option<&str> {

@@ -138,6 +138,11 @@ impl Demand {
         }
     }
 
+    /// Has a name told again, whatever of it has been told; `false` where it is not wanted by this name.
+    pub fn tell_again(&mut self, name: &str) -> bool {
+        self.names.get_mut(name).map(|since| *since = Seq::default()).is_some()
+    }
+
     /// Notes that all that is wanted has been told up to a position.
     pub fn told_all(&mut self, seq: Seq) {
         let others = self.prefixes.values_mut().chain(self.names.values_mut());
@@ -171,6 +176,11 @@ impl Demand {
         let all = self.wildcard.map(|_| Interest::All);
         let prefixes = self.prefixes.keys().cloned().map(Interest::Prefix);
         all.into_iter().chain(prefixes).chain(self.names.keys().cloned().map(Interest::Name))
+    }
+
+    /// The names that are wanted.
+    pub fn names(&self) -> impl Iterator<Item = &ByteString> {
+        self.names.keys()
     }
 
     /// The earliest position among the ways in which a name is wanted.

@@ -2,6 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
+use meshbus_proto::xds::Cluster;
+use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::core::Seq;
@@ -66,6 +68,14 @@ impl Encoded {
     }
 }
 
+/// The name of the endpoints of a cluster, where xDS tells them.
+pub fn endpoints_of(cluster: &[u8]) -> Option<ByteString> {
+    // What is no cluster is for the client to refuse.
+    let cluster = Cluster::decode(cluster).ok()?;
+    let named = cluster.eds_cluster_config?.service_name;
+    Some(if named.is_empty() { cluster.name } else { named }.into())
+}
+
 /// The bytes of a text field; none where it is empty.
 pub(super) fn text_len(field: u32, len: usize) -> usize {
     if len == 0 { 0 } else { key_len(field) + encoded_len_varint(len as u64) + len }
@@ -83,4 +93,23 @@ pub(super) fn put_text(out: &mut impl BufMut, field: u32, text: &[u8]) {
 pub(super) fn put_len(out: &mut impl BufMut, field: u32, len: usize) {
     encode_key(field, WireType::LengthDelimited, out);
     encode_varint(len as u64, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use meshbus_proto::xds::EdsClusterConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_endpoints_of_a_cluster_have_its_name_or_another() {
+        let cluster = |service_name: Option<&str>| {
+            let eds = service_name.map(|name| EdsClusterConfig { service_name: name.to_owned() });
+            Cluster { name: "c".to_owned(), eds_cluster_config: eds }.encode_to_vec()
+        };
+        assert_eq!(endpoints_of(&cluster(None)), None);
+        assert_eq!(endpoints_of(&cluster(Some(""))).as_deref(), Some("c"));
+        assert_eq!(endpoints_of(&cluster(Some("e"))).as_deref(), Some("e"));
+        assert_eq!(endpoints_of(b"{\"name\": \"c\"}"), None);
+    }
 }

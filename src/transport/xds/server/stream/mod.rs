@@ -21,6 +21,7 @@ use self::of_type::{Answered, OfType};
 use self::outbox::Outbox;
 use self::presence::Presence;
 use self::session::Session;
+use self::warming::{follow_clusters, forget_known};
 use super::Shared;
 use super::caller::Caller;
 use super::inbox::{Entry, Inbox, Waiting};
@@ -28,7 +29,7 @@ use super::requests::Requests;
 use crate::core::Seq;
 use crate::core::state::Snapshot;
 use crate::transport::xds::codec::demand::Asked;
-use crate::transport::xds::codec::kinds::{CLUSTER, kind_of};
+use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, kind_of};
 use crate::transport::xds::codec::response::{Variant, nonce_number};
 use crate::transport::xds::codec::services::Method;
 use crate::transport::xds::codec::status::{Code, Status};
@@ -39,6 +40,7 @@ mod of_type;
 mod outbox;
 mod presence;
 mod session;
+mod warming;
 
 /// A stream.
 #[derive(Debug)]
@@ -194,7 +196,7 @@ impl Stream {
             Request::Delta(request) => of.demand.delta(request, legacy),
         };
         self.count_names()?;
-        self.answer(&type_url, &asked)
+        self.answer(&type_url, asked)
     }
 
     /// Takes the node of the first request.
@@ -217,14 +219,17 @@ impl Stream {
         Ok(())
     }
 
-    fn answer(&mut self, type_url: &ByteString, asked: &Asked) -> Result<(), Status> {
+    fn answer(&mut self, type_url: &ByteString, mut asked: Asked) -> Result<(), Status> {
         let Some(session) = &self.session else { return Ok(()) };
         let (snapshot, waiting) = session.feed.want(&session.inbox, type_url, &asked.added, &asked.dropped);
         self.take(waiting, &snapshot)?;
+        if let Some(session) = self.session.as_ref().filter(|_| **type_url == *ENDPOINTS) {
+            forget_known(&self.types, &mut asked, session, &snapshot);
+        }
         let Some((session, of)) = self.session.as_ref().zip(self.types.get_mut(type_url)) else {
             return Ok(());
         };
-        let dropped = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
+        let dropped = answer::answer((type_url, of), &asked, session, &snapshot, &mut self.outbox);
         if !dropped.is_empty() {
             let (_, waiting) = session.feed.want(&session.inbox, type_url, &[], &dropped);
             self.take(waiting, &snapshot)?;
@@ -278,6 +283,7 @@ impl Stream {
             return;
         }
         let mut types: Vec<_> = self.types.iter_mut().collect();
+        follow_clusters(&mut types, session, snapshot);
         self.hold = flush(&mut types, session, snapshot, &mut self.outbox, self.hold);
     }
 

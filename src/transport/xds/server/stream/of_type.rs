@@ -131,6 +131,11 @@ impl OfType {
         self.unanswered.back().is_some_and(|sent| !sent.names.is_empty())
     }
 
+    /// What the responses hold that the client has not answered.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Arc<[Named]>> {
+        self.unanswered.iter().map(|sent| &sent.names)
+    }
+
     /// Whether the client has not answered to a response.
     pub(super) fn is_unanswered(&self, nonce: u32) -> bool {
         self.unanswered.iter().any(|sent| sent.nonce == nonce)
@@ -171,6 +176,16 @@ impl Pending {
             Self::Named(items) => items,
             _ => unreachable!("was made so above"),
         }
+    }
+
+    /// The changes, in no order.
+    pub(super) fn items(&self) -> impl Iterator<Item = &Arc<Item>> {
+        let (shared, named) = match self {
+            Self::Nothing => (None, None),
+            Self::Shared(batch) => (Some(batch.items.iter()), None),
+            Self::Named(items) => (None, Some(items.values())),
+        };
+        shared.into_iter().flatten().chain(named.into_iter().flatten())
     }
 
     /// Takes all out, the earliest change first.
