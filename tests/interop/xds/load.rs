@@ -9,11 +9,13 @@ use tokio::time::{Instant, timeout};
 use super::envoy::{Envoy, VARIANTS, Variant};
 use super::resources::{Cluster, Endpoints, Resource, ads, cluster, endpoints, listener, routes};
 use super::rig::{Backend, LIMIT, Mesh};
+use crate::faults::{seed, sized};
 use crate::process::{Process, Scratch, free_port, until};
 
 /// Changes of each switch from one cluster to the other: three puts and two deletions.
 const EACH: usize = 5;
-/// Switches with each variant; half of them wait until requests take the new way, half do not wait for anything.
+/// Switches with each variant; half of them pause between
+/// changes and wait until requests take the new way, half do not wait for anything.
 const SWITCHES: usize = 200;
 const LONG: usize = 2000;
 /// One switch of so many deletes by kubectl, which takes its time.
@@ -29,13 +31,13 @@ struct Counted {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_under_load_fails_no_request_while_everything_changes() {
-    let switches = if std::env::var_os("MESHBUS_LONG").is_some() { LONG } else { SWITCHES };
+    let (switches, seed) = (sized(SWITCHES, LONG), seed());
     for variant in VARIANTS {
-        run(variant, switches).await;
+        run(variant, switches, fastrand::Rng::with_seed(seed)).await;
     }
 }
 
-async fn run(variant: Variant, switches: usize) {
+async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
     let scratch = Scratch::new();
     let (mesh, port) = (Mesh::start(&scratch).await, free_port());
     let backends = [Backend::start().await, Backend::start().await];
@@ -55,17 +57,27 @@ async fn run(variant: Variant, switches: usize) {
     for switch in 0..switches {
         let (old, new) = (switch % 2, (switch + 1) % 2);
         let (old, to, backend) = (format!("c{old}"), format!("c{new}"), &backends[new]);
+        let paced = switch < switches / 2;
+        let mut pause = async || {
+            if paced {
+                tokio::time::sleep(Duration::from_millis(random.u64(..10))).await;
+            }
+        };
         mesh.put(&cluster(&to)).await;
+        pause().await;
         mesh.put(&endpoints(&to, &[backend.port])).await;
+        pause().await;
         mesh.put(&routes("r1", &to)).await;
+        pause().await;
         if switch % BY_KUBECTL == 0 {
             kubectl_delete(&scratch, &mesh, "clusters.cluster.config.envoy", &old).await;
             kubectl_delete(&scratch, &mesh, "clusterloadassignments.endpoint.config.envoy", &old).await;
         } else {
             mesh.delete::<Cluster>(&old).await;
+            pause().await;
             mesh.delete::<Endpoints>(&old).await;
         }
-        if switch < switches / 2 {
+        if paced {
             envoy.says(port, &backend.says()).await;
         }
     }
