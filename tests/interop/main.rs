@@ -1,4 +1,4 @@
-//! Tests against real peers: nats-server and Mosquitto, killed, stopped and started again under load.
+//! Tests against real peers: brokers, killed, stopped and started again under load; clients of Kubernetes and of XDS.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -44,3 +44,4 @@ mod pairs;
 #[cfg(feature = "wasm")]
 mod plugins;
 mod reload;
+mod xds;

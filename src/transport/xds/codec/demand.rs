@@ -178,6 +178,11 @@ impl Demand {
         all.into_iter().chain(prefixes).chain(self.names.keys().cloned().map(Interest::Name))
     }
 
+    /// The names that are wanted.
+    pub fn names(&self) -> impl Iterator<Item = &ByteString> {
+        self.names.keys()
+    }
+
     /// The earliest position among the ways in which a name is wanted.
     fn since(&self, name: &str) -> Option<Seq> {
         let prefix = |(at, _): (usize, &str)| self.prefixes.get(name.get(..=at)?);

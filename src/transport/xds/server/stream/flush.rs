@@ -80,10 +80,12 @@ fn follow_clusters(types: &mut [(&ByteString, &mut OfType)], session: &Session, 
     let clusters = types.iter().find(|(type_url, of)| ***type_url == *CLUSTER && of.has_pending());
     let Some((_, clusters)) = clusters else { return };
     let data = |item: &Arc<Item>| (!item.is_removed()).then(|| item.record().envelope.data.clone());
-    let names: Vec<_> =
-        clusters.pending.items().filter_map(data).filter_map(|data| endpoints_of(&data)).collect();
+    let names = clusters.pending.items().filter_map(data).filter_map(|data| endpoints_of(&data));
+    let (names, all) = (names.collect::<Vec<_>>(), clusters.again);
     let endpoints = types.iter_mut().find(|(type_url, _)| ***type_url == *ENDPOINTS);
     let Some((type_url, endpoints)) = endpoints else { return };
+    // Where all clusters are told again it is not known which of them have changed.
+    let names = if all { endpoints.demand.names().cloned().collect() } else { names };
     for name in names {
         if endpoints.demand.tell_again(&name)
             && let Ok(record) = session.find(type_url, &name, snapshot)

@@ -1,0 +1,145 @@
+//! A bus as a control plane, and servers for its clients to be led to.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::resources::Resource;
+use crate::bus::{Bus, HttpClient, http_client};
+use crate::process::{Scratch, free_port};
+
+/// How long anything may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A bus that serves XDS, HTTP and the Kubernetes API.
+pub(crate) struct Mesh {
+    _bus: Bus,
+    pub(crate) xds: u16,
+    pub(crate) web: u16,
+    pub(crate) api: u16,
+    http: HttpClient,
+}
+
+impl Mesh {
+    pub(crate) async fn start(scratch: &Scratch) -> Self {
+        let (xds, web, api) = (free_port(), free_port(), free_port());
+        let config = format!(
+            "name: mesh\nconnectors:\n  ads: {{xds: {{server: {{listen: \"127.0.0.1:{xds}\"}}}}}}\n  \
+             web: {{http: {{server: {{listen: \"127.0.0.1:{web}\"}}}}}}\n  \
+             api: {{k8s: {{server: {{listen: \"127.0.0.1:{api}\"}}}}}}\n"
+        );
+        Self { _bus: Bus::start(scratch, &config).await, xds, web, api, http: http_client() }
+    }
+
+    pub(crate) async fn put<R: Resource>(&self, resource: &R) {
+        let body = Bytes::from(resource.encode_to_vec());
+        let (status, said) = self.call(Method::PUT, R::TYPE, Some(resource.name()), body).await;
+        assert!(matches!(status, 200 | 201), "{} {}: {status} {said}", R::TYPE, resource.name());
+    }
+
+    pub(crate) async fn delete<R: Resource>(&self, name: &str) {
+        let (status, said) = self.call(Method::DELETE, R::TYPE, Some(name), Bytes::new()).await;
+        assert_eq!(status, 200, "{} {name}: {said}", R::TYPE);
+    }
+
+    /// The data of all state of a type.
+    pub(crate) async fn list(&self, type_url: &str) -> Vec<Value> {
+        let (status, said) = self.call(Method::GET, type_url, None, Bytes::new()).await;
+        assert_eq!(status, 200, "{type_url}: {said}");
+        let page: Value = serde_json::from_str(&said).expect("JSON");
+        page["items"].as_array().expect("items").iter().map(|item| item["data"].clone()).collect()
+    }
+
+    /// Those who are connected as this node.
+    pub(crate) async fn connections(&self, node: &str) -> Vec<Value> {
+        let mut all = self.list("meshbus.dev/v1/Connection").await;
+        all.retain(|connection| connection["spec"]["node"] == node);
+        all
+    }
+
+    async fn call(&self, method: Method, type_url: &str, name: Option<&str>, body: Bytes) -> (u16, String) {
+        let name = name.map(|name| format!("&name={name}")).unwrap_or_default();
+        let uri = format!("http://127.0.0.1:{}/v1/state?type={type_url}{name}", self.web);
+        let request = Request::builder().method(method).uri(uri);
+        let request = request.header("content-type", "application/protobuf").body(Full::new(body));
+        let answer = self.http.request(request.expect("a request")).await.expect("an answer");
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.expect("an answer").to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+/// A server that answers every request of HTTP, and every call of gRPC, with its port. Ends when dropped.
+pub(crate) struct Backend {
+    pub(crate) port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Backend {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        Self { port, task: tokio::spawn(accept(listener, port)) }
+    }
+
+    /// What it answers.
+    pub(crate) fn says(&self) -> String {
+        self.port.to_string()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, port: u16) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((stream, _)) = listener.accept() => {
+                connections.spawn(async move {
+                    let service = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(port, &request))));
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    // It ends with an error where the client breaks off.
+                    let _end = builder.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+type Frames = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
+
+fn answer(port: u16, request: &Request<Incoming>) -> Response<Frames> {
+    let text = port.to_string();
+    let content_type = request.headers().get("content-type").filter(|text| *text == "application/grpc");
+    let frames = if content_type.is_some() {
+        let mut message = BytesMut::new();
+        message.put_u8(0);
+        message.put_u32(text.len() as u32);
+        message.put_slice(text.as_bytes());
+        let trailers = HeaderMap::from_iter([("grpc-status".parse().expect("a name"), 0.into())]);
+        vec![Ok(Frame::data(message.freeze())), Ok(Frame::trailers(trailers))]
+    } else {
+        vec![Ok(Frame::data(Bytes::from(text)))]
+    };
+    let mut response = Response::new(StreamBody::new(stream::iter(frames)));
+    if let Some(content_type) = content_type {
+        response.headers_mut().insert("content-type", content_type.clone());
+    }
+    response
+}
