@@ -224,7 +224,7 @@ struct ApiListener {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct HttpManager {
+struct HttpFilters {
     #[prost(string, tag = "2")]
     stat_prefix: String,
     #[prost(message, optional, tag = "3")]
@@ -329,7 +329,7 @@ fn api(name: &str, manager: Any) -> Listener {
 fn manager(rds: Option<Rds>, routes: Option<Routes>) -> Any {
     let router = any("envoy.extensions.filters.http.router.v3.Router", &Empty {});
     let filters = vec![Filter { name: "router".to_owned(), config: Some(router) }];
-    let manager = HttpManager { stat_prefix: "web".to_owned(), rds, routes, filters };
+    let manager = HttpFilters { stat_prefix: "web".to_owned(), rds, routes, filters };
     any("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", &manager)
 }
 
