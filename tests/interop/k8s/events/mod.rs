@@ -33,7 +33,7 @@ const REQUESTS: [Fault; 5] =
 
 /// Kills beyond those of the plan, and the time between them.
 const LATE_KILLS: usize = 15;
-const LATE: Duration = Duration::from_secs(2);
+const LATE: Duration = Duration::from_secs(8);
 
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ async fn each_change_is_told_as_it_happened_while_the_server_remembers() {
 
 impl Run {
     async fn carry_out(self) -> Report {
-        let limit = Duration::from_secs(sized(120, 900));
+        let limit = Duration::from_secs(sized(240, 900));
         let seed = seed();
         let scratch = Scratch::new();
         let nats = NatsServer::start(&scratch).await;
