@@ -156,7 +156,7 @@ fn tell_whole(
     let visible = |item: &&Arc<Item>| session.may_see(item.record());
     let news = items.iter().filter(visible).any(|item| of.demand.is_news(item.name(), item.seq()));
     let gone = items.iter().filter(|item| item.is_removed()).filter(visible);
-    of.kept.extend(gone.map(|item| Arc::clone(item.encoded())));
+    of.kept.extend(gone.map(|item| (item.name().clone(), Arc::clone(item.encoded()))));
     if pass == Pass::All && (news || of.again || !of.kept.is_empty()) {
         of.again = false;
         of.kept.clear();
@@ -166,8 +166,10 @@ fn tell_whole(
         return;
     }
     let mut resources = wanted(type_url, of, session, snapshot);
-    of.kept.retain(|gone| resources.iter().all(|resource| resource.name != gone.name));
-    resources.extend(of.kept.iter().cloned());
+    for resource in &resources {
+        of.kept.remove(&resource.name);
+    }
+    resources.extend(of.kept.values().cloned());
     of.demand.told_all(snapshot.seq());
     let gathered = Gathered { resources, ..Gathered::default() };
     outbox.send(of, type_url, snapshot.seq(), true, &gathered);

@@ -22,8 +22,8 @@ pub(super) struct OfType {
     pub(super) pending: Pending,
     /// Whether all has to be told again, whatever waits; state of the world only.
     pub(super) again: bool,
-    /// What is gone but is still told for now, as others may refer to it; state of the world only.
-    pub(super) kept: Vec<Arc<Encoded>>,
+    /// What is gone but is still told for now, by name, as others may refer to it; state of the world only.
+    pub(super) kept: HashMap<ByteString, Arc<Encoded>>,
     unanswered: VecDeque<Sent>,
     pub(super) standing: Standing,
 }
@@ -82,7 +82,7 @@ impl OfType {
             demand: Demand::default(),
             pending: Pending::Nothing,
             again: false,
-            kept: Vec::new(),
+            kept: HashMap::new(),
             unanswered: VecDeque::new(),
             standing: Standing::default(),
         }
