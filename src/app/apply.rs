@@ -9,9 +9,9 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{App, Running, Shared};
+use super::{App, Running, Shared, settle};
 use crate::config::settings::{Permission, WhenFull};
-use crate::config::{Config, ConfigError, Destination, RouteConfig, Sink as SinkConfig};
+use crate::config::{Config, ConfigError, ConnectorConfig, Destination, RouteConfig, Sink as SinkConfig};
 use crate::core::access::{Access, Action, Rule};
 use crate::core::consumer::Source;
 use crate::core::delivery::{Deliveries, Mailbox};
@@ -77,7 +77,6 @@ impl App {
                 None => (Arc::new(Mailbox::default()), Arc::new(ConnectorStats::default())),
             };
             let connector = wanted.build(self.0.transports)?;
-            let scope = wanted.section.get("scope").and_then(|scope| scope.text().map(str::to_owned));
             let running = Running {
                 transport: wanted.transport,
                 fingerprint,
@@ -87,8 +86,7 @@ impl App {
                 announcement: connector.announce(),
                 is_server: wanted.is_server(),
             };
-            let scope = scope.map_or_else(|| name.clone(), ByteString::from);
-            fresh.push(Fresh { name, connector, running, scope });
+            fresh.push(Fresh { name, connector, running, scope: wanted.scope() });
         }
         Ok(fresh)
     }
@@ -112,8 +110,15 @@ impl App {
             shutdown: self.0.shutdown.child(),
             stats: Arc::clone(&running.stats),
         };
+        settle::with(&self.0.bus, link.bus.scope().clone(), link.ready.synced());
         self.0.connectors.lock().insert(name, running);
         (connector, link)
+    }
+
+    /// Settles the bus's own key space when it is time.
+    pub(super) fn settle_local(&self, config: &Config) {
+        let scopes = config.connectors.iter().map(ConnectorConfig::scope).collect();
+        settle::local(&self.0.bus, scopes, config.state.settle.0, self.0.shutdown.clone());
     }
 
     /// Ends the connectors the configuration no longer names.

@@ -5,6 +5,7 @@ mod apply;
 mod explain;
 mod offline;
 mod own;
+mod settle;
 mod tap;
 
 use std::collections::BTreeMap;
@@ -161,6 +162,7 @@ impl App {
         }
         self.tell_own(true).await;
         own::start(self);
+        self.settle_local(&config);
         self.0.started.store(true, Ordering::Release);
         Ok(())
     }

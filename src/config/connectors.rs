@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use bytestring::ByteString;
+
 use crate::core::envelope::Key;
 use crate::transport::{Connector, Transport};
 
@@ -54,6 +56,12 @@ impl ConnectorConfig {
     /// Whether it serves an address.
     pub fn is_server(&self) -> bool {
         self.role == Role::Server
+    }
+
+    /// The key space of the state it brings: the setting `scope`, else its name.
+    pub fn scope(&self) -> ByteString {
+        let scope = self.section.get("scope").and_then(|scope| scope.text().map(ByteString::from));
+        scope.unwrap_or_else(|| self.name.clone().into())
     }
 
     /// A connector to run, built by its transport, which is looked up in `transports`.

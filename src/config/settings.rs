@@ -57,11 +57,19 @@ pub struct State {
     pub max_bytes: Size,
     /// Most deletions remembered for readers that resume; default 100000.
     pub max_deletions: usize,
+    /// How long after the start, every connector being in step with its peer, what is not in `local` counts as gone
+    /// for xDS clients that had it of the bus before; default 30s. Raise it where writers come back later than that.
+    pub settle: Duration,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { max_keys: 1_000_000, max_bytes: Size(1 << 30), max_deletions: 100_000 }
+        Self {
+            max_keys: 1_000_000,
+            max_bytes: Size(1 << 30),
+            max_deletions: 100_000,
+            settle: Duration::from_secs(30),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use super::receipt::Receipt;
 use super::record::Record;
 use super::resync::Resync;
 use super::selector::{Selector, TopicFilter};
+use super::settled::Settled;
 use super::state::{Held, Snapshot, State, StateBound};
 use super::subscription::{Start, Subscription};
 use super::trie::{MatchCache, Trie};
@@ -81,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) full: AtomicUsize,
     /// Envelopes not logged because they had been on this bus before.
     pub(crate) looped: AtomicU64,
+    settled: Settled,
 }
 
 /// What the lock guards.
@@ -159,6 +161,7 @@ impl Bus {
             room: Notify::new(),
             full: AtomicUsize::new(0),
             looped: AtomicU64::new(0),
+            settled: Settled::default(),
         }))
     }
 
@@ -287,6 +290,11 @@ impl Bus {
     /// Who owns a key space; `None` where there is none of that name.
     pub fn ownership(&self, scope: &str) -> Option<Ownership> {
         self.0.inner.lock().owners.get(scope).map(Ownership::from)
+    }
+
+    /// Which key spaces are filled.
+    pub fn settled(&self) -> &Settled {
+        &self.0.settled
     }
 
     /// How full it is.

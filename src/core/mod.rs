@@ -3,7 +3,7 @@
 //! In reading order: what travels ([`envelope`], [`topic`], [`timestamp`]), how it is selected and spelt
 //! ([`selector`], [`cesql`], [`view`], [`data`], [`trie`], [`spelling`], [`template`]), where it is kept ([`record`], [`log`], [`state`]),
 //! who moves it ([`bus`], [`consumer`], [`subscription`], [`route`], [`delivery`], [`drops`]), how state is written
-//! ([`mod@write`], [`resync`]), what is answered ([`receipt`], [`error`]), and how
+//! ([`mod@write`], [`resync`], [`settled`]), what is answered ([`receipt`], [`error`]), and how
 //! what has no identity of its own is given one ([`uuid`]).
 
 pub mod access;
@@ -25,6 +25,7 @@ pub mod record;
 pub mod resync;
 pub mod route;
 pub mod selector;
+pub mod settled;
 pub mod spelling;
 pub mod state;
 pub mod stats;

@@ -35,27 +35,44 @@ pub struct Link {
 
 /// A connector's readiness, shown by `/readyz` with the reason.
 #[derive(Clone, Debug)]
-pub struct Ready(Arc<watch::Sender<Result<(), String>>>);
+pub struct Ready {
+    now: Arc<watch::Sender<Result<(), String>>>,
+    synced: Arc<watch::Sender<bool>>,
+}
 
 impl Ready {
     /// Not ready yet: `connecting`.
     pub fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Err("connecting".to_owned()))))
+        Self {
+            now: Arc::new(watch::Sender::new(Err("connecting".to_owned()))),
+            synced: Arc::new(watch::Sender::new(false)),
+        }
     }
 
-    /// Connected or bound; for a server, `detail` is for the log only.
+    /// Connected or bound, and what the peer has of state is in the table.
     pub fn up(&self) {
-        drop(self.0.send_replace(Ok(())));
+        self.synced.send_replace(true);
+        drop(self.now.send_replace(Ok(())));
+    }
+
+    /// As it should be, but without the peer's state: another bus is in charge of that.
+    pub fn stand_by(&self) {
+        drop(self.now.send_replace(Ok(())));
     }
 
     /// Not connected, and why; secrets never belong here.
     pub fn down(&self, reason: impl Into<String>) {
-        drop(self.0.send_replace(Err(reason.into())));
+        drop(self.now.send_replace(Err(reason.into())));
     }
 
     /// Follows it.
     pub fn watch(&self) -> watch::Receiver<Result<(), String>> {
-        self.0.subscribe()
+        self.now.subscribe()
+    }
+
+    /// Follows whether it was ever [`up`](Self::up).
+    pub fn synced(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
     }
 }
 

@@ -18,6 +18,8 @@
 //! `{"*": POSITION}` there, with a position from `system_version_info`, is told what has changed since; where that is no
 //! longer known it hears `OUT_OF_RANGE` for the name `*`, and begins again with versions.
 //!
+//! A client that comes back with something is not told that it is gone before the scope has settled (`state.settle`).
+//!
 //! Not supported: `Fetch` methods, compressed requests, times to live, aliases.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use super::envoy::{CLUSTER, Envoy, Variant};
+use super::envoy::{CLUSTER, Envoy, VARIANTS, Variant};
 use super::resources::{Cluster, ads, cluster, endpoints, listener, routes, with_timeout};
 use super::rig::{Backend, LIMIT, Mesh};
 use crate::process::{Scratch, free_port, until};
@@ -60,4 +60,51 @@ async fn an_envoy_that_comes_back_is_told_what_changed_while_it_was_away_and_no_
     assert_eq!(envoy.stat("cluster_manager.active_clusters").await, MANY as u64);
     assert_eq!(envoy.stat("cluster_manager.cluster_modified").await, 1, "only one was changed");
     assert_eq!(envoy.sum("", "update_rejected").await, 0);
+}
+
+/// Longer than an Envoy takes to connect again.
+const SETTLE: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_that_is_killed_takes_nothing_from_an_envoy_but_what_nobody_puts_again() {
+    for variant in VARIANTS {
+        let scratch = Scratch::new();
+        let (mut mesh, port) = (Mesh::start_settling(&scratch, SETTLE).await, free_port());
+        let backend = Backend::start().await;
+        let put = async |mesh: &Mesh, clusters: &[&str]| {
+            for name in clusters {
+                mesh.put(&endpoints(name, &[backend.port])).await;
+                mesh.put(&cluster(name)).await;
+            }
+            mesh.put(&routes("r1", "kept")).await;
+            mesh.put(&listener("l1", port, "r1", ads())).await;
+        };
+        put(&mesh, &["kept", "dropped"]).await;
+        let envoy = Envoy::start(&scratch, "stays", variant, mesh.xds).await;
+        envoy.says(port, &backend.says()).await;
+        envoy.shows_cluster("dropped", true).await;
+
+        mesh.restart().await;
+        until("it connects to the new bus", LIMIT, async || {
+            (!mesh.connections("stays").await.is_empty()).then_some(())
+        })
+        .await;
+        let begin = Instant::now();
+        let serves = async || assert_eq!(envoy.through(port).await, Some((200, backend.says())));
+        while begin.elapsed() < SETTLE / 4 {
+            serves().await;
+        }
+        put(&mesh, &["kept"]).await;
+        until("what nobody put again is gone", LIMIT, async || {
+            serves().await;
+            (!envoy.page("/clusters").await.contains("dropped::")).then_some(())
+        })
+        .await;
+        for _ in 0..100 {
+            serves().await;
+        }
+        assert_eq!(envoy.stat("listener_manager.listener_removed").await, 0, "{variant:?}");
+        assert_eq!(envoy.stat("cluster_manager.cluster_removed").await, 1, "{variant:?}");
+        assert_eq!(envoy.sum("", "update_rejected").await, 0, "{variant:?}");
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A bus that serves XDS, HTTP and the Kubernetes API.
 pub(crate) struct Mesh {
-    _bus: Bus,
+    bus: Bus,
     pub(crate) xds: u16,
     pub(crate) web: u16,
     pub(crate) api: u16,
@@ -32,14 +32,27 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
+    /// One whose key space has settled.
     pub(crate) async fn start(scratch: &Scratch) -> Self {
+        Self::start_settling(scratch, Duration::ZERO).await
+    }
+
+    /// One that takes its time to settle whenever it starts.
+    pub(crate) async fn start_settling(scratch: &Scratch, settle: Duration) -> Self {
+        let settle = settle.as_secs();
         let (xds, web, api) = (free_port(), free_port(), free_port());
         let config = format!(
-            "name: mesh\nconnectors:\n  ads: {{xds: {{server: {{listen: \"127.0.0.1:{xds}\"}}}}}}\n  \
+            "name: mesh\nstate: {{settle: {settle}s}}\nconnectors:\n  ads: {{xds: {{server: {{listen: \"127.0.0.1:{xds}\"}}}}}}\n  \
              web: {{http: {{server: {{listen: \"127.0.0.1:{web}\"}}}}}}\n  \
              api: {{k8s: {{server: {{listen: \"127.0.0.1:{api}\"}}}}}}\n"
         );
-        Self { _bus: Bus::start(scratch, &config).await, xds, web, api, http: http_client() }
+        Self { bus: Bus::start(scratch, &config).await, xds, web, api, http: http_client() }
+    }
+
+    /// Kills it and starts it again: its table is empty then.
+    pub(crate) async fn restart(&mut self) {
+        self.bus.kill();
+        self.bus.restart().await;
     }
 
     pub(crate) async fn put<R: Resource>(&self, resource: &R) {

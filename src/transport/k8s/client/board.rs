@@ -80,11 +80,13 @@ impl Board {
     pub(super) async fn keep(&self, ready: &Ready) {
         let mut told = None;
         loop {
-            let verdict = self.verdict();
+            let standby = *self.standby.lock();
+            let verdict = (standby, self.verdict());
             if told.as_ref() != Some(&verdict) {
                 match &verdict {
-                    Ok(()) => ready.up(),
-                    Err(reason) => ready.down(reason.clone()),
+                    (true, _) => ready.stand_by(),
+                    (false, Ok(())) => ready.up(),
+                    (false, Err(reason)) => ready.down(reason.clone()),
                 }
                 told = Some(verdict);
             }

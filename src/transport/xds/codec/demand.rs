@@ -50,6 +50,8 @@ pub struct Asked {
     pub dropped: Vec<Interest>,
     /// What has to be told at once: of names also that they are not there.
     pub answer: Vec<Interest>,
+    /// Whether it says that the client has something of the type, from another stream.
+    pub returns: bool,
     /// The versions that the client has.
     pub known: HashMap<ByteString, ByteString>,
     /// The position that the client has seen all up to, in place of versions.
@@ -64,6 +66,7 @@ impl Demand {
         if asked.first {
             let known = std::mem::take(&mut request.initial_resource_versions).into_iter();
             asked.known = known.map(|(name, version)| (name.into(), version.into())).collect();
+            asked.returns = !asked.known.is_empty();
             asked.resume = asked.known.remove(ALL).filter(|position| !position.is_empty());
         }
         let subscribe =
@@ -91,6 +94,7 @@ impl Demand {
     pub fn sotw(&mut self, request: &mut DiscoveryRequest, legacy_wildcard: bool) -> Asked {
         let mut asked = Asked { first: !self.begun, ..Asked::default() };
         self.begun = true;
+        asked.returns = asked.first && !request.version_info.is_empty();
         let mut wanted: HashSet<Interest> =
             names(&mut request.resource_names, &mut request.resource_locators).collect();
         self.named |= !wanted.is_empty();

@@ -93,6 +93,16 @@ impl Feed {
         &self.scope
     }
 
+    /// Whether the scope is filled, so that what is absent is gone.
+    pub(super) fn is_settled(&self) -> bool {
+        self.bus.settled().contains(&self.scope)
+    }
+
+    /// Waits until it is.
+    pub(super) async fn settled(&self) {
+        self.bus.settled().wait(&self.scope).await;
+    }
+
     /// Changes what a stream is told of a type, and gives the table as it is at this moment with all that was told
     /// before.
     pub(super) fn want(

@@ -59,8 +59,19 @@ pub(super) async fn serve(settings: &str) -> Served {
     serve_with(StateBound::default(), settings).await
 }
 
+/// As [`serve`], of a bus that has just begun: its table may still be filled.
+pub(super) async fn serve_unsettled() -> Served {
+    start(StateBound::default(), "").await
+}
+
 /// As [`serve`], of a bus with this table.
 pub(super) async fn serve_with(state: StateBound, settings: &str) -> Served {
+    let served = start(state, settings).await;
+    served.bus.settled().settle(Key::LOCAL.into());
+    served
+}
+
+async fn start(state: StateBound, settings: &str) -> Served {
     let bus = Bus::new(BusOptions { name: "test".into(), state, ..BusOptions::default() });
     let section = Section::from_yaml("test.yaml", &format!("listen: 127.0.0.1:0\n{settings}")).unwrap();
     let mut server = Server::new(ServerConfig::from_section(&section).unwrap());

@@ -31,6 +31,10 @@ pub(super) fn answer(
         return Vec::new();
     }
     if outbox.variant == Variant::Sotw && of.kind.whole {
+        if of.withheld.withholds(session) {
+            of.withheld.whole = true;
+            return Vec::new();
+        }
         let errors = missing(type_url, asked, session, snapshot);
         whole((type_url, of), errors, session, snapshot, outbox);
         return Vec::new();
@@ -53,6 +57,9 @@ pub(super) fn answer(
     }
     if outbox.variant == Variant::Sotw {
         gathered.removed.clear();
+    }
+    if of.withheld.withholds(session) && asked.resume.is_none() {
+        of.withheld.keep(asked, &mut gathered);
     }
     of.demand.told(&asked.answer, at);
     // Who asks for many is answered in any case: clients wait for it.

@@ -14,6 +14,7 @@ use super::answer::{wanted, whole};
 use super::of_type::{OfType, Pending};
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
+use super::withheld::gone;
 use crate::core::Seq;
 use crate::core::state::{Held, Snapshot};
 use crate::transport::xds::codec::cluster::endpoints_of;
@@ -69,6 +70,15 @@ pub(super) fn flush(
     if hold.is_none() {
         for (type_url, of) in types.iter_mut().filter(|(_, of)| of.has_pending()) {
             tell((type_url, of), Pass::All, session, snapshot, outbox);
+        }
+        for last in [false, true] {
+            let of_turn = types.iter_mut().filter(|(_, of)| of.kind.removed_last == last);
+            for (type_url, of) in of_turn.filter(|(_, of)| of.withheld.has_gone()) {
+                let gathered = gone((type_url, of), session, snapshot);
+                if !gathered.is_empty() {
+                    outbox.send(of, type_url, snapshot.seq(), false, &gathered);
+                }
+            }
         }
     }
     hold

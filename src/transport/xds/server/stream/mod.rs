@@ -23,6 +23,7 @@ use self::presence::Presence;
 use self::session::Session;
 use super::Shared;
 use super::caller::Caller;
+use super::feed::Feed;
 use super::inbox::{Entry, Inbox, Waiting};
 use super::item::name_of;
 use super::requests::Requests;
@@ -41,6 +42,7 @@ mod of_type;
 mod outbox;
 mod presence;
 mod session;
+mod withheld;
 
 /// A stream.
 #[derive(Debug)]
@@ -75,6 +77,7 @@ enum Event {
     Request(Result<Option<Bytes>, Status>),
     Changed,
     Warm,
+    Settled,
     Drain,
 }
 
@@ -138,10 +141,13 @@ impl Stream {
     async fn event(&mut self) -> Event {
         let inbox = self.session.as_ref().map(|session| Arc::clone(&session.inbox));
         let until = self.hold.map(|hold| hold.until);
+        let withholds = self.types.values().any(|of| of.withheld.is_waiting());
+        let feed = self.session.as_ref().filter(|_| withholds).map(|session| &*session.feed);
         tokio::select! {
             request = self.requests.next() => Event::Request(request),
             () = arrived(inbox.as_deref()) => Event::Changed,
             () = reached(until) => Event::Warm,
+            () = settled(feed) => Event::Settled,
             () = self.shared.shutdown.drain() => Event::Drain,
         }
     }
@@ -156,6 +162,12 @@ impl Stream {
             Event::Changed => self.on_changed(),
             Event::Warm => {
                 self.hold = None;
+                self.on_changed()
+            }
+            Event::Settled => {
+                for of in self.types.values_mut() {
+                    of.again |= of.withheld.settle();
+                }
                 self.on_changed()
             }
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
@@ -198,6 +210,7 @@ impl Stream {
             Request::Sotw(request) => of.demand.sotw(request, legacy),
             Request::Delta(request) => of.demand.delta(request, legacy),
         };
+        of.withheld.asked(&asked, session);
         if type_url == ENDPOINTS {
             for name in self.owed.drain(..) {
                 asked.known.remove(&name);
@@ -385,6 +398,13 @@ const REFUSAL_MAX: usize = 4096;
 async fn arrived(inbox: Option<&Inbox>) {
     match inbox {
         Some(inbox) => inbox.arrived().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn settled(feed: Option<&Feed>) {
+    match feed {
+        Some(feed) => feed.settled().await,
         None => std::future::pending().await,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 
+use super::withheld::Withheld;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::Demand;
 use crate::transport::xds::codec::kinds::Kind;
@@ -19,6 +20,7 @@ const UNANSWERED_MAX: usize = 64;
 pub(super) struct OfType {
     pub(super) kind: Kind,
     pub(super) demand: Demand,
+    pub(super) withheld: Withheld,
     pub(super) pending: Pending,
     /// Whether all has to be told again, whatever waits; state of the world only.
     pub(super) again: bool,
@@ -80,6 +82,7 @@ impl OfType {
         Self {
             kind,
             demand: Demand::default(),
+            withheld: Withheld::default(),
             pending: Pending::Nothing,
             again: false,
             kept: HashMap::new(),
@@ -123,7 +126,8 @@ impl OfType {
 
     /// Whether there is something to tell.
     pub(super) fn has_pending(&self) -> bool {
-        self.again || !self.kept.is_empty() || !self.pending.is_nothing()
+        let waits = self.again || !self.kept.is_empty() || !self.pending.is_nothing();
+        waits && !self.withheld.whole || self.withheld.has_gone()
     }
 
     /// Whether the last response held resources.

@@ -4,4 +4,5 @@ mod delta;
 mod limits;
 mod order;
 mod presence;
+mod returns;
 mod sotw;
