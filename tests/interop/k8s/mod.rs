@@ -1,9 +1,11 @@
 //! The Kubernetes API that the bus serves, against real clients, and the client role, against real servers.
 
+mod apiserver;
 mod asks;
 mod bad_input;
 mod cli;
 mod events;
+mod in_step;
 mod informers;
 mod kubectl;
 mod python;
