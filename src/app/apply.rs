@@ -19,6 +19,7 @@ use crate::core::route::{self, Retry, RouteSpec, Sink, To, Worker};
 use crate::core::selector::{Predicate, TopicFilter};
 use crate::core::stats::ConnectorStats;
 use crate::runtime::task;
+use crate::schema::address;
 use crate::transport::{Connector, Link, Ready};
 
 /// How long the routes of a worker that panicked stand still: what did it may come again at once.
@@ -146,7 +147,7 @@ impl App {
                 Destination::Connector { name, .. } => {
                     old.fingerprint_connector(name) == config.fingerprint_connector(name)
                 }
-                Destination::Bus(_) => true,
+                Destination::Bus(_) | Destination::State(_) => true,
             });
             let same = config.fingerprint_route(&wanted.name) == old.fingerprint_route(&wanted.name);
             if !first && same && same_connectors {
@@ -202,6 +203,7 @@ impl App {
     fn sink(&self, place: &Destination) -> Sink {
         match place {
             Destination::Bus(topic) => Sink::Bus { topic: topic.clone() },
+            Destination::State(topic) => Sink::State { topic: topic.clone(), key_at: address::key_at },
             Destination::Connector { name, target } => {
                 let name = ByteString::from(name.clone());
                 // The configuration was checked: every named connector is in it, and started before its routes.

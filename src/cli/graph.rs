@@ -119,7 +119,9 @@ impl Picture {
         }
         let mut arrow = |sink: &Sink, dead: bool| {
             let (to, label) = match &sink.place {
-                Destination::Bus(topic) => ("bus".to_owned(), topic.text().into_owned()),
+                Destination::Bus(topic) | Destination::State(topic) => {
+                    ("bus".to_owned(), topic.text().into_owned())
+                }
                 Destination::Connector { name, target } => (
                     node(name),
                     target.address.as_ref().map(|it| it.text().into_owned()).unwrap_or_default(),

@@ -67,7 +67,7 @@ impl Config {
         let connectors: Vec<String> = sinks
             .filter_map(|sink| match &sink.place {
                 Destination::Connector { name, .. } => self.fingerprint_connector(name),
-                Destination::Bus(_) => None,
+                Destination::Bus(_) | Destination::State(_) => None,
             })
             .map(|fingerprint| data_encoding::HEXLOWER.encode(&fingerprint.0))
             .collect();

@@ -1,5 +1,6 @@
 //! `routes:`: where events come from, which of them, and where they go.
 
+use crate::core::Key;
 use crate::core::cesql::{Expression, SyntaxError};
 use crate::core::delivery::Target;
 use crate::core::selector::{Dialect, TopicFilter};
@@ -78,6 +79,8 @@ pub enum Destination {
     },
     /// Back onto the bus, on this topic.
     Bus(Template),
+    /// Into the state of the bus's own, at this topic.
+    State(Template),
 }
 
 /// All routes; one with errors is left out.
@@ -227,12 +230,18 @@ fn sinks(reader: &mut Reader<'_>, section: &Section, connectors: &[ConnectorConf
 }
 
 fn sink(reader: &mut Reader<'_>, item: &Section, connectors: &[ConnectorConfig]) -> Option<Sink> {
-    let hint = "{connector: CONNECTOR, …} or {bus: \"topic/{attribute}\"}";
+    let hint = "{connector: CONNECTOR, …}, {bus: \"topic/{attribute}\"} or {state: \"topic/{attribute}\"}";
     if !item.is_map() {
         reader.errors.push(item.error_with_hint("", "expected a map", hint));
         return None;
     }
     let output = reader.part(item, "output");
+    if let (Some(at), None, None) = (item.get("state"), item.get("connector"), item.get("bus")) {
+        reader.keys(item, &["state", "output"]);
+        let text: String = reader.keep(at.parse())?;
+        let template = reader.keep(state_topic(&at, &text))?;
+        return Some(Sink { output, place: Destination::State(template) });
+    }
     match (item.get("connector"), item.get("bus")) {
         (Some(at), None) => {
             let name: String = reader.keep(at.parse())?;
@@ -263,7 +272,7 @@ fn sink(reader: &mut Reader<'_>, item: &Section, connectors: &[ConnectorConfig])
         (None, None) => {
             // `{conector: x}` is a slip of the key, not a missing one.
             let near = item.entries().into_iter().find_map(|(key, below)| {
-                suggest::nearest(&key, &["connector", "bus"]).map(|near| (near.to_owned(), below))
+                suggest::nearest(&key, &["connector", "bus", "state"]).map(|near| (near.to_owned(), below))
             });
             reader.errors.push(match near {
                 Some((near, below)) => {
@@ -290,6 +299,25 @@ fn bus_topic(at: &Section, text: &str) -> Result<Template, ConfigError> {
         ));
     }
     Ok(template)
+}
+
+/// A template of a topic where state of the bus's own lives.
+fn state_topic(at: &Section, text: &str) -> Result<Template, ConfigError> {
+    let template = Template::parse(text, Spelling::Topic).map_err(|reason| at.error("", reason))?;
+    let mut levels = text.split('/');
+    let (first, second) = (levels.next().unwrap_or_default(), levels.next().unwrap_or_default());
+    match first {
+        "k8s" | "xds" if second != Key::LOCAL => {
+            let reason = format!("a route writes the bus's own state only, not that of a scope {second:?}");
+            let hint = format!("{first}/{}/…, or {{connector: {second}, …}}", Key::LOCAL);
+            Err(at.error_with_hint("", reason, hint))
+        }
+        "bus" | "flows" => {
+            let reason = format!("{first}/ is state that the bus alone writes");
+            Err(at.error_with_hint("", reason, "limits/{subject}, or xds/local/TYPE/{subject}"))
+        }
+        _ => Ok(template),
+    }
 }
 
 fn default_dead_letter(reader: &mut Reader<'_>, section: &Section) -> Option<Sink> {

@@ -23,7 +23,7 @@ impl Config {
         let mut parts = Parts {
             generator: SchemaSettings::draft2020_12().into_generator(),
             definitions: Map::new(),
-            sinks: vec![parts_bus()],
+            sinks: vec![parts_bus(), parts_state()],
         };
         let connectors = transports
             .iter()
@@ -31,7 +31,7 @@ impl Config {
             .collect();
         let connectors = exactly_one(connectors);
         parts.definitions.insert("to".to_owned(), json!({
-            "description": "Where a route sends: a connector with the options of its transport, or a topic on the bus.",
+            "description": "Where a route sends: a connector with the options of its transport, a topic on the bus, or the state at a topic.",
             "anyOf": parts.sinks,
         }));
         let route = parts.route();
@@ -207,6 +207,19 @@ fn parts_bus() -> Value {
         "type": "object", "required": ["bus"], "additionalProperties": false,
         "properties": {
             "bus": {"description": "A template of the topic, such as `alerts/{reason|none}`.", "type": "string"},
+            "output": output(),
+        },
+    })
+}
+
+fn parts_state() -> Value {
+    json!({
+        "type": "object", "required": ["state"], "additionalProperties": false,
+        "properties": {
+            "state": {
+                "description": "A template of the topic where the state lives that the event's data becomes, such as `limits/{subject}` or `xds/local/envoy.config.cluster.v3.Cluster/{subject}`. Without data it is deleted.",
+                "type": "string",
+            },
             "output": output(),
         },
     })

@@ -22,7 +22,7 @@ use crate::core::filter::{
 /// The shortest pause: what asks again at once would keep a thread busy.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// What guards against loops, which no filter may change.
-const LOOP_GUARD: [&str; 2] = ["mborigin", "mbhops"];
+pub(super) const LOOP_GUARD: [&str; 2] = ["mborigin", "mbhops"];
 
 /// The filters of a route. Shared by the specifications that have the same ones.
 #[derive(Debug, Default)]

@@ -168,10 +168,10 @@ impl RouteSpec {
                 };
                 let guarantee = match &to.sink {
                     Sink::Connector { target, .. } => Some(target.guarantee.clone()),
-                    Sink::Bus { .. } => None,
+                    Sink::Bus { .. } | Sink::State { .. } => None,
                 };
                 SinkExplanation {
-                    connector: connector.unwrap_or_else(|| ByteString::from_static("bus")),
+                    connector: connector.unwrap_or_else(|| to.sink.word()),
                     address: rendered.ok().flatten(),
                     refused,
                     guarantee,

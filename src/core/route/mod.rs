@@ -27,9 +27,11 @@ use parking_lot::Mutex;
 use super::bus::Bus;
 use super::consumer::{Consumer, Role, Source};
 use super::delivery::{Guarantee, Mailbox, Target};
+use super::envelope::Key;
 use super::selector::{Predicate, TopicFilter};
 use super::stats::RouteStats;
 use super::template::Template;
+use super::topic::Topic;
 use crate::core::filter::FilterSpec;
 use inbox::News;
 use threads::FilterThreads;
@@ -98,7 +100,17 @@ pub enum Sink {
         /// The topic.
         topic: Template,
     },
+    /// Into the state of the bus's own key space: the key that lives at the rendered topic.
+    State {
+        /// The topic.
+        topic: Template,
+        /// Says which key lives where.
+        key_at: KeyAt,
+    },
 }
+
+/// The key that lives at a topic, the scope of a plain value being the one that is given; `None` where none does.
+pub type KeyAt = fn(&Topic, &str) -> Option<Key>;
 
 /// One `to:` entry.
 #[derive(Clone, Debug)]
@@ -166,12 +178,12 @@ impl RouteSpec {
     pub fn weakest(&self) -> Option<&Guarantee> {
         let guarantee = |to: &To| match &to.sink {
             Sink::Connector { target, .. } => Some(target.guarantee.assurance),
-            Sink::Bus { .. } => None,
+            Sink::Bus { .. } | Sink::State { .. } => None,
         };
         let weakest = self.to.iter().filter(|to| guarantee(to).is_some()).min_by_key(|to| guarantee(to))?;
         match &weakest.sink {
             Sink::Connector { target, .. } => Some(&target.guarantee),
-            Sink::Bus { .. } => None,
+            Sink::Bus { .. } | Sink::State { .. } => None,
         }
     }
 }

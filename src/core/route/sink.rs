@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::{RouteSpec, Sink};
+use super::chain::LOOP_GUARD;
+use super::{KeyAt, RouteSpec, Sink};
 use crate::core::delivery::Reason;
-use crate::core::envelope::{Change, Envelope};
+use crate::core::envelope::{Cause, Change, Envelope, Key, Version};
+use crate::core::state::version_of;
+use crate::core::{Bus, Timestamp, Topic};
 
 /// Longest text of `mbreason`, in characters.
 const REASON_MAX: usize = 512;
@@ -16,8 +19,13 @@ impl Sink {
     pub fn connector(&self) -> Option<&ByteString> {
         match self {
             Self::Connector { name, .. } => Some(name),
-            Self::Bus { .. } => None,
+            Self::Bus { .. } | Self::State { .. } => None,
         }
+    }
+
+    /// What `explain` calls a sink that is no connector.
+    pub(super) fn word(&self) -> ByteString {
+        ByteString::from_static(if matches!(self, Self::State { .. }) { "state" } else { "bus" })
     }
 
     /// Whether several deliveries of one key may be under way.
@@ -25,7 +33,7 @@ impl Sink {
         match self {
             Self::Connector { target, .. } => target.pipelined,
             // The log keeps the order in which it is handed records.
-            Self::Bus { .. } => true,
+            Self::Bus { .. } | Self::State { .. } => true,
         }
     }
 
@@ -33,7 +41,7 @@ impl Sink {
     pub(super) fn render(&self, envelope: &Envelope, route: &str) -> Result<Option<ByteString>, Reason> {
         let template = match self {
             Self::Connector { target, .. } => target.address.as_ref(),
-            Self::Bus { topic } => Some(topic),
+            Self::Bus { topic } | Self::State { topic, .. } => Some(topic),
         };
         template.map(|template| template.render(envelope, route)).transpose()
     }
@@ -46,6 +54,7 @@ impl Sink {
                 None => name.to_string(),
             },
             Self::Bus { topic } => format!("bus {}", topic.text()),
+            Self::State { topic, .. } => format!("state {}", topic.text()),
         }
     }
 }
@@ -56,6 +65,39 @@ pub(super) fn republished(envelope: &Envelope, topic: crate::core::Topic) -> Env
     envelope.topic = topic;
     envelope.change = Change::Occurred;
     envelope
+}
+
+/// The change of state that a state output makes: of the key at `topic`, to the envelope's data; it goes with an envelope
+/// that is a deletion, or without data. `None` where it is gone already.
+///
+/// # Errors
+/// Says why no key of the bus's own lives there.
+pub(super) fn retained(
+    bus: &Bus,
+    envelope: &Envelope,
+    topic: Topic,
+    key_at: KeyAt,
+) -> Result<Option<Envelope>, Reason> {
+    let Some(key) = key_at(&topic, Key::LOCAL) else {
+        return Err(format!("no state lives at {topic}").into());
+    };
+    if key.scope != Key::LOCAL {
+        return Err(format!("{topic} is of the scope {}, which the bus does not own", key.scope).into());
+    }
+    if matches!(envelope.change, Change::Delete(..)) || envelope.data.is_empty() {
+        let Some(held) = bus.get(&key) else { return Ok(None) };
+        let (topic, version) = (held.envelope.topic.clone(), version_of(&held));
+        return Ok(Some(Envelope::delete(topic, key, version, Cause::Deleted)));
+    }
+    let mut change = Envelope::put(topic, key, Version::default(), envelope.data.clone());
+    change.datacontenttype.clone_from(&envelope.datacontenttype);
+    change.time = Some(envelope.time.clone().unwrap_or_else(Timestamp::now));
+    for name in LOOP_GUARD {
+        if let Some(value) = envelope.extensions.get(name) {
+            change.extensions.set(name, value.clone());
+        }
+    }
+    Ok(Some(change))
 }
 
 /// The envelope with the reasons why it is dead.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
@@ -10,6 +11,7 @@ use super::envoy::{Envoy, VARIANTS, Variant};
 use super::resources::{Cluster, Endpoints, Resource, ads, cluster, endpoints, listener, routes};
 use super::rig::{Backend, LIMIT, Mesh};
 use crate::faults::{seed, sized};
+use crate::peers::NatsServer;
 use crate::process::{Process, Scratch, free_port, until};
 
 /// Changes of each switch from one cluster to the other: three puts and two deletions.
@@ -18,8 +20,9 @@ const EACH: usize = 5;
 /// changes and wait until requests take the new way, half do not wait for anything.
 const SWITCHES: usize = 200;
 const LONG: usize = 2000;
-/// One switch of so many deletes by kubectl, which takes its time.
+/// One switch of so many puts routes and deletes by kubectl, which takes its time; one of so many puts by NATS.
 const BY_KUBECTL: usize = 20;
+const BY_NATS: usize = 3;
 
 /// What wrk counted.
 #[derive(Debug, Default)]
@@ -39,7 +42,9 @@ async fn an_envoy_under_load_fails_no_request_while_everything_changes() {
 
 async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
     let scratch = Scratch::new();
-    let (mesh, port) = (Mesh::start(&scratch).await, free_port());
+    let nats = NatsServer::start(&scratch).await;
+    let (mesh, port) = (Mesh::start_beside(&scratch, &nats).await, free_port());
+    let nats = nats.client().await;
     let backends = [Backend::start().await, Backend::start().await];
     mesh.put(&cluster("c0")).await;
     mesh.put(&endpoints("c0", &[backends[0].port])).await;
@@ -63,11 +68,21 @@ async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
                 tokio::time::sleep(Duration::from_millis(random.u64(..10))).await;
             }
         };
-        mesh.put(&cluster(&to)).await;
+        if switch % BY_NATS == 0 {
+            mesh.put_by(&nats, &cluster(&to)).await;
+            pause().await;
+            mesh.put_by(&nats, &endpoints(&to, &[backend.port])).await;
+        } else {
+            mesh.put(&cluster(&to)).await;
+            pause().await;
+            mesh.put(&endpoints(&to, &[backend.port])).await;
+        }
         pause().await;
-        mesh.put(&endpoints(&to, &[backend.port])).await;
-        pause().await;
-        mesh.put(&routes("r1", &to)).await;
+        match switch {
+            _ if switch % BY_KUBECTL == 0 => kubectl_apply(&scratch, &mesh, &routes_of("r1", &to)).await,
+            _ if switch % BY_NATS == 0 => mesh.put_by(&nats, &routes("r1", &to)).await,
+            _ => mesh.put(&routes("r1", &to)).await,
+        }
         pause().await;
         if switch % BY_KUBECTL == 0 {
             kubectl_delete(&scratch, &mesh, "clusters.cluster.config.envoy", &old).await;
@@ -122,19 +137,40 @@ fn wrk(scratch: &Scratch, port: u16) -> Process {
 }
 
 async fn kubectl_delete(scratch: &Scratch, mesh: &Mesh, kind: &str, name: &str) {
+    kubectl(scratch, mesh, &["delete", kind, name, "--wait=false"]).await;
+}
+
+async fn kubectl_apply(scratch: &Scratch, mesh: &Mesh, object: &Value) {
+    let file = scratch.path().join("applied.json");
+    std::fs::write(&file, object.to_string()).expect("a file");
+    kubectl(scratch, mesh, &["apply", "--validate=false", "-f", file.to_str().expect("UTF-8")]).await;
+}
+
+/// What `routes` makes, as an object of Kubernetes.
+fn routes_of(name: &str, cluster: &str) -> Value {
+    let route = json!({"match": {"prefix": ""}, "route": {"cluster": cluster}});
+    let host = json!({"name": "all", "domains": ["*"], "routes": [route]});
+    json!({
+        "apiVersion": "route.config.envoy/v3", "kind": "RouteConfiguration", "metadata": {"name": name},
+        "spec": {"name": name, "virtualHosts": [host]},
+    })
+}
+
+async fn kubectl(scratch: &Scratch, mesh: &Mesh, arguments: &[&str]) {
     let named = std::env::var("MESHBUS_KUBECTLS").unwrap_or_default();
     let program = named.rsplit(':').next().filter(|name| !name.is_empty());
     let program =
         program.expect("no kubectl: run `tests/run`, or set MESHBUS_KUBECTLS (Debian: kubernetes-client)");
     let output = Command::new(program)
-        .args(["delete", kind, name, "--wait=false", "--server", &format!("http://127.0.0.1:{}", mesh.api)])
+        .args(arguments)
+        .args(["--server", &format!("http://127.0.0.1:{}", mesh.api)])
         .env("KUBECONFIG", "/dev/null")
         .env("HOME", scratch.dir("home"))
         .kill_on_drop(true)
         .output();
     let output =
         timeout(Duration::from_mins(1), output).await.expect("kubectl ends").expect("kubectl runs");
-    assert!(output.status.success(), "{} {name}: {output:?}", Cluster::TYPE);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
 }
 
 impl Counted {

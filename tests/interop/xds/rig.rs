@@ -17,7 +17,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::resources::Resource;
 use crate::bus::{Bus, HttpClient, http_client};
-use crate::process::{Scratch, free_port};
+use crate::peers::NatsServer;
+use crate::process::{Scratch, free_port, until};
 
 /// How long anything may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -39,12 +40,26 @@ impl Mesh {
 
     /// One that takes its time to settle whenever it starts.
     pub(crate) async fn start_settling(scratch: &Scratch, settle: Duration) -> Self {
+        Self::start_with(scratch, settle, "").await
+    }
+
+    /// One where messages of a NATS server become state.
+    pub(crate) async fn start_beside(scratch: &Scratch, nats: &NatsServer) -> Self {
+        let more = format!(
+            "  broker: {{nats: {{client: {{urls: [\"{}\"], subscribe: [{{subject: \"put.>\"}}]}}}}}}\nroutes:\n  \
+             puts: {{from: [broker], to: [{{state: \"xds/local/{{topic.1}}/{{topic.2}}\"}}]}}\n",
+            nats.url()
+        );
+        Self::start_with(scratch, Duration::ZERO, &more).await
+    }
+
+    async fn start_with(scratch: &Scratch, settle: Duration, more: &str) -> Self {
         let settle = settle.as_secs();
         let (xds, web, api) = (free_port(), free_port(), free_port());
         let config = format!(
             "name: mesh\nstate: {{settle: {settle}s}}\nconnectors:\n  ads: {{xds: {{server: {{listen: \"127.0.0.1:{xds}\"}}}}}}\n  \
              web: {{http: {{server: {{listen: \"127.0.0.1:{web}\"}}}}}}\n  \
-             api: {{k8s: {{server: {{listen: \"127.0.0.1:{api}\"}}}}}}\n"
+             api: {{k8s: {{server: {{listen: \"127.0.0.1:{api}\"}}}}}}\n{more}"
         );
         Self { bus: Bus::start(scratch, &config).await, xds, web, api, http: http_client() }
     }
@@ -59,6 +74,17 @@ impl Mesh {
         let body = Bytes::from(resource.encode_to_vec());
         let (status, said) = self.call(Method::PUT, R::TYPE, Some(resource.name()), body).await;
         assert!(matches!(status, 200 | 201), "{} {}: {status} {said}", R::TYPE, resource.name());
+    }
+
+    /// Puts it by a message of NATS, and waits until it is state.
+    pub(crate) async fn put_by<R: Resource>(&self, nats: &async_nats::Client, resource: &R) {
+        let shown = async || self.call(Method::GET, R::TYPE, Some(resource.name()), Bytes::new()).await;
+        let before = shown().await;
+        // A dot within a token is two slashes.
+        let message = R::TYPE.rsplit('/').next().expect("a name").replace('.', "//");
+        let subject = format!("put.{message}.{}", resource.name());
+        nats.publish(subject, resource.encode_to_vec().into()).await.expect("a connection");
+        until("the message is state", LIMIT, async || (shown().await != before).then_some(())).await;
     }
 
     pub(crate) async fn delete<R: Resource>(&self, name: &str) {

@@ -8,6 +8,7 @@ mod filters;
 mod rest;
 mod routes;
 mod state;
+mod state_output;
 
 use bytes::Bytes;
 use meshbus::core::log::RingBound;

@@ -19,7 +19,7 @@ impl Worker {
         let stats = &route.shared.stats;
         let (retry, order, now) = (task.spec.retry, job.order, self.now);
         let to = job.to.and_then(|index| task.spec.to.get(index)).map(|to| &to.sink);
-        let final_no = matches!(to, Some(Sink::Bus { .. })) && job.rejections == 0;
+        let final_no = matches!(to, Some(Sink::Bus { .. } | Sink::State { .. })) && job.rejections == 0;
         let pause = match &outcome {
             Outcome::Rejected(_) if job.to.is_some() => {
                 if final_no {

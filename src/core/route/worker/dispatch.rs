@@ -8,7 +8,7 @@ use crate::core::delivery::{Answers, Delivery, Outcome, Reason};
 use crate::core::envelope::{Envelope, Key};
 use crate::core::publish::Origin;
 use crate::core::route::lanes::{JobId, Recall};
-use crate::core::route::{RouteSpec, Sink, sink};
+use crate::core::route::{KeyAt, RouteSpec, Sink, sink};
 use crate::core::topic::Topic;
 
 /// Connectors whose outbox is kept for the next turn.
@@ -70,7 +70,11 @@ impl Worker {
             }
             Sink::Bus { .. } => {
                 let topic = address.unwrap_or_default();
-                self.republish(id, &envelope, &topic, &recall.unwrap_or_default());
+                self.republish(id, &envelope, &topic, None, &recall.unwrap_or_default());
+            }
+            Sink::State { key_at, .. } => {
+                let (topic, key_at) = (address.unwrap_or_default(), Some(*key_at));
+                self.republish(id, &envelope, &topic, key_at, &recall.unwrap_or_default());
             }
         }
     }
@@ -81,8 +85,15 @@ impl Worker {
         self.finish(id, Outcome::Undelivered("its route and connector were removed".into()));
     }
 
-    /// Publishes a job's envelope on the bus; its receipt answers the job.
-    fn republish(&mut self, id: JobId, envelope: &Envelope, topic: &str, recall: &Recall) {
+    /// Publishes a job's envelope on the bus, as an event or as the state of a key; its receipt answers the job.
+    fn republish(
+        &mut self,
+        id: JobId,
+        envelope: &Envelope,
+        topic: &str,
+        key_at: Option<KeyAt>,
+        recall: &Recall,
+    ) {
         if recall.load(Ordering::Relaxed) {
             let behind = Outcome::Undelivered("an earlier one of its key failed".into());
             return self.inbox.answer(id as u64, behind);
@@ -93,11 +104,19 @@ impl Worker {
             Ok(topic) => topic,
             Err(error) => return self.refused(id, error.to_string().into()),
         };
+        let fresh = match key_at {
+            None => sink::republished(envelope, topic),
+            Some(key_at) => match sink::retained(&self.bus, envelope, topic, key_at) {
+                Ok(Some(change)) => change,
+                Ok(None) => return self.inbox.answer(id as u64, Outcome::Filtered),
+                Err(reason) => return self.refused(id, reason),
+            },
+        };
         let mut via = task.record.via.as_ref().map_or_else(Vec::new, |via| via.to_vec());
         via.push(route.shared.id);
         let (connector, scope) = (task.record.ingress.clone(), Key::LOCAL.into());
         let origin = Origin { connector: &connector, scope: &scope, via: Some(via.into()), quiet: false };
-        let Some(receipt) = self.bus.try_publish(&origin, sink::republished(envelope, topic)) else {
+        let Some(receipt) = self.bus.try_publish(&origin, fresh) else {
             recall.store(true, Ordering::Relaxed);
             let full = Outcome::Undelivered("the log is full".into());
             return self.inbox.answer(id as u64, full);

@@ -81,7 +81,7 @@ impl Route {
             Sink::Connector { name, target, .. } => {
                 name.len() + usize::from(target.pipelined) + Arc::strong_count(&target.options)
             }
-            Sink::Bus { topic } => topic.text().len(),
+            Sink::Bus { topic } | Sink::State { topic, .. } => topic.text().len(),
         };
         self.spec.to.iter().map(sink).sum::<usize>() + self.shared.stats.delivered.get() as usize
     }
