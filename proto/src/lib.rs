@@ -2,4 +2,5 @@
 
 pub mod cloudevents;
 pub mod google;
+pub mod meshbus;
 pub mod xds;

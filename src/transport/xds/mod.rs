@@ -20,6 +20,10 @@
 //!
 //! A client that comes back with something is not told that it is gone before the scope has settled (`state.settle`).
 //!
+//! Writes are a service of their own, `meshbus.xds.v1.UpdateService` (`proto/meshbus/xds/v1/update.proto`): resources and
+//! names to delete, each under the version that it is to have, each with a status of its own. They go to the owner of the
+//! key and need `write` at its topic.
+//!
 //! Not supported: `Fetch` methods, compressed requests, times to live, aliases.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol

@@ -7,6 +7,18 @@ use super::response::Variant;
 
 /// What a path calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Discovery.
+    Discovery(Method),
+    /// Writes; `once`: one request and one response.
+    Update {
+        /// Whether it is not a stream.
+        once: bool,
+    },
+}
+
+/// A method of a discovery service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method {
     /// Which variant its messages are of.
     pub variant: Variant,
@@ -28,8 +40,21 @@ const SERVICES: [(&str, &str, Option<&str>); 10] = [
     ("envoy.service.extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs", Some(EXTENSION)),
 ];
 
-/// The method of a request's path.
-pub fn method(path: &str) -> Option<Method> {
+/// The service that writes.
+pub const UPDATE: &str = "meshbus.xds.v1.UpdateService";
+
+/// What a request's path calls.
+pub fn call(path: &str) -> Option<Call> {
+    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
+    match (service, name) {
+        (UPDATE, "StreamUpdates") => Some(Call::Update { once: false }),
+        (UPDATE, "Update") => Some(Call::Update { once: true }),
+        _ => method(path).map(Call::Discovery),
+    }
+}
+
+/// The discovery method of a request's path.
+fn method(path: &str) -> Option<Method> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let (_, resources, type_url) = *SERVICES.iter().find(|(name, ..)| *name == service)?;
     let variant = match method.strip_suffix(resources)? {
@@ -60,6 +85,7 @@ mod tests {
         }
         let routes = method("/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes");
         assert_eq!(routes, Some(Method { variant: Variant::Sotw, type_url: Some(ROUTES) }));
+        assert_eq!(call("/meshbus.xds.v1.UpdateService/Update"), Some(Call::Update { once: true }));
         let hosts = "/envoy.service.route.v3.VirtualHostDiscoveryService/";
         assert!(method(&format!("{hosts}DeltaVirtualHosts")).is_some());
         for path in [
@@ -67,6 +93,7 @@ mod tests {
             "/",
             "/a/b",
             &format!("{hosts}StreamVirtualHosts"),
+            "/meshbus.xds.v1.UpdateService/Other",
             "/envoy.service.route.v3.RouteDiscoveryService/Routes",
         ] {
             assert_eq!(method(path), None, "{path}");

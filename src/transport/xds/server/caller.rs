@@ -71,6 +71,16 @@ impl Caller {
     pub(super) fn may_see(&self, topic: &Topic) -> bool {
         self.access.allows(self.principal.as_deref(), Action::Subscribe, topic)
     }
+
+    /// # Errors
+    /// `PERMISSION_DENIED` where the caller may not write what travels on a topic.
+    pub(super) fn check_write(&self, topic: &Topic) -> Result<(), Status> {
+        if self.access.allows(self.principal.as_deref(), Action::Write, topic) {
+            return Ok(());
+        }
+        let who = self.principal.as_deref().unwrap_or("nobody");
+        Err(Status::new(Code::PermissionDenied, format!("{who} may not write {topic}")))
+    }
 }
 
 /// Whether a type holds secrets, which are shown only where settings allow it.

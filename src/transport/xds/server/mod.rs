@@ -28,10 +28,12 @@ use crate::runtime::certificate::Subject;
 use crate::runtime::connection::{self, Limits};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{listener, tls};
+use crate::schema::registry::Registry;
 use crate::transport::{Announcement, Connector, Link};
 
 mod caller;
 mod dispatch;
+mod exchange;
 mod feed;
 mod feeds;
 mod full;
@@ -39,6 +41,7 @@ mod inbox;
 mod item;
 mod requests;
 mod stream;
+mod update;
 
 #[cfg(test)]
 mod testing;
@@ -64,6 +67,7 @@ pub struct Server {
 struct Shared {
     config: ServerConfig,
     bus: Ingress,
+    kinds: Arc<Registry>,
     stats: Arc<ConnectorStats>,
     shutdown: Shutdown,
     feeds: Feeds,
@@ -96,6 +100,7 @@ impl Server {
         let address = listener.local_addr().map_err(|error| denied(error.to_string()))?;
         let shared = Arc::new(Shared {
             bus: link.bus.clone(),
+            kinds: Arc::clone(&link.kinds),
             stats: Arc::clone(&link.stats),
             shutdown: link.shutdown.clone(),
             feeds: Feeds::default(),

@@ -6,3 +6,4 @@ mod order;
 mod presence;
 mod returns;
 mod sotw;
+mod update;
