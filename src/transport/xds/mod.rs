@@ -20,11 +20,14 @@
 //!
 //! A client that comes back with something is not told that it is gone before the scope has settled (`state.settle`).
 //!
+//! An incremental client with the feature `meshbus.sync-marker` is told after the first answer of each type that it has all:
+//! by a resource `*` that has a version, the position, and no message.
+//!
 //! Writes are a service of their own, `meshbus.xds.v1.UpdateService` (`proto/meshbus/xds/v1/update.proto`): resources and
 //! names to delete, each under the version that it is to have, each with a status of its own. They go to the owner of the
 //! key and need `write` at its topic.
 //!
-//! Not supported: `Fetch` methods, compressed requests, times to live, aliases.
+//! Not supported: compressed requests, times to live, aliases.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 

@@ -45,6 +45,17 @@ impl Encoded {
         Self { seq, name, version, bytes: bytes.freeze(), any_at }
     }
 
+    /// A name and a version without a message; for incremental responses only.
+    pub fn bodiless(seq: Seq, name: ByteString, version: ByteString) -> Self {
+        let resource = text_len(VERSION, version.len()) + text_len(NAME, name.len());
+        let mut bytes = BytesMut::new();
+        put_len(&mut bytes, RESOURCES, resource);
+        put_text(&mut bytes, VERSION, version.as_bytes());
+        put_text(&mut bytes, NAME, name.as_bytes());
+        let any_at = bytes.len();
+        Self { seq, name, version, bytes: bytes.freeze(), any_at }
+    }
+
     /// The field of an incremental response.
     pub fn delta(&self) -> &[u8] {
         &self.bytes

@@ -24,9 +24,11 @@ pub struct Method {
     pub variant: Variant,
     /// The type, where the service has but one: requests may leave it out.
     pub type_url: Option<&'static str>,
+    /// Whether there is one request and one response: `Fetch` of the services of one type.
+    pub once: bool,
 }
 
-/// Service, what follows `Stream` and `Delta` in the names of its methods, and type.
+/// Service, what follows `Stream`, `Delta` and `Fetch` in the names of its methods, and type.
 const SERVICES: [(&str, &str, Option<&str>); 10] = [
     ("envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None),
     ("envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters", Some(CLUSTER)),
@@ -57,13 +59,14 @@ pub fn call(path: &str) -> Option<Call> {
 fn method(path: &str) -> Option<Method> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let (_, resources, type_url) = *SERVICES.iter().find(|(name, ..)| *name == service)?;
-    let variant = match method.strip_suffix(resources)? {
-        // The one service without this method.
-        "Stream" if type_url != Some(VIRTUAL_HOST) => Variant::Sotw,
-        "Delta" => Variant::Delta,
+    let (variant, once) = match method.strip_suffix(resources)? {
+        // The one service without the state of the world.
+        "Stream" if type_url != Some(VIRTUAL_HOST) => (Variant::Sotw, false),
+        "Fetch" if type_url.is_some_and(|type_url| type_url != VIRTUAL_HOST) => (Variant::Sotw, true),
+        "Delta" => (Variant::Delta, false),
         _ => return None,
     };
-    Some(Method { variant, type_url })
+    Some(Method { variant, type_url, once })
 }
 
 /// The path of the aggregated service.
@@ -81,10 +84,12 @@ mod tests {
     #[test]
     fn methods_are_found_by_path() {
         for variant in [Variant::Sotw, Variant::Delta] {
-            assert_eq!(method(aggregated(variant)), Some(Method { variant, type_url: None }));
+            assert_eq!(method(aggregated(variant)), Some(Method { variant, type_url: None, once: false }));
         }
-        let routes = method("/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes");
-        assert_eq!(routes, Some(Method { variant: Variant::Sotw, type_url: Some(ROUTES) }));
+        for (name, once) in [("StreamRoutes", false), ("FetchRoutes", true)] {
+            let routes = method(&format!("/envoy.service.route.v3.RouteDiscoveryService/{name}"));
+            assert_eq!(routes, Some(Method { variant: Variant::Sotw, type_url: Some(ROUTES), once }));
+        }
         assert_eq!(call("/meshbus.xds.v1.UpdateService/Update"), Some(Call::Update { once: true }));
         let hosts = "/envoy.service.route.v3.VirtualHostDiscoveryService/";
         assert!(method(&format!("{hosts}DeltaVirtualHosts")).is_some());
@@ -93,6 +98,8 @@ mod tests {
             "/",
             "/a/b",
             &format!("{hosts}StreamVirtualHosts"),
+            &format!("{hosts}FetchVirtualHosts"),
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/FetchAggregatedResources",
             "/meshbus.xds.v1.UpdateService/Other",
             "/envoy.service.route.v3.RouteDiscoveryService/Routes",
         ] {

@@ -18,7 +18,7 @@ use tracing::debug;
 
 use self::flush::{Hold, flush, missed};
 use self::of_type::{Answered, OfType};
-use self::outbox::Outbox;
+use self::outbox::{Gathered, Outbox};
 use self::presence::Presence;
 use self::session::Session;
 use super::Shared;
@@ -130,8 +130,10 @@ impl Stream {
                 End::Ended => return None,
             }
             let event = self.event().await;
-            if let Err(status) = self.on(event) {
-                self.end = End::Ending(status);
+            match self.on(event) {
+                Err(status) => self.end = End::Ending(status),
+                Ok(()) if self.method.once => self.end_fetch(),
+                Ok(()) => {}
             }
             // Before the response, so that whoever follows connections knows a node when it is told something.
             self.presence.tell(&self.types).await;
@@ -172,6 +174,16 @@ impl Stream {
             }
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
         }
+    }
+
+    /// Ends a call that has one response: there is one also where nothing was asked for.
+    fn end_fetch(&mut self) {
+        let Some((type_url, of)) = self.types.iter_mut().next() else { return };
+        if self.outbox.last() == 0 {
+            let at = self.shared.bus.snapshot().seq();
+            self.outbox.send(of, type_url, at, true, &Gathered::default());
+        }
+        self.end = End::Ending(Status::ok());
     }
 
     fn on_changed(&mut self) -> Result<(), Status> {
@@ -235,7 +247,12 @@ impl Stream {
             // An Envoy takes responses of any length, and counts the first of a type as all of it.
             self.outbox.max = self.outbox.max.max(self.shared.config.max_request.0 as usize);
         }
-        self.presence.met(&node, &feed, self.caller.principal());
+        if self.method.once {
+            // There is but one response, and nobody is connected.
+            self.outbox.max = usize::MAX;
+        } else {
+            self.presence.met(&node, &feed, self.caller.principal());
+        }
         self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets });
         Ok(())
     }
@@ -248,6 +265,9 @@ impl Stream {
             return Ok(());
         };
         let dropped = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
+        if asked.first && dropped.is_empty() && session.wants_marker() {
+            self.outbox.mark(of, type_url, snapshot.seq());
+        }
         if *type_url == CLUSTER && (!asked.known.is_empty() || asked.resume.is_some()) {
             self.owed = changed_endpoints(asked, of, session, &snapshot);
         }

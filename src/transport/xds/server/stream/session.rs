@@ -16,6 +16,9 @@ use crate::transport::xds::server::feed::Feed;
 use crate::transport::xds::server::inbox::Inbox;
 use crate::transport::xds::server::item::name_of;
 
+/// The feature of clients that take a resource without a body for the end of the first answer.
+const SYNC_MARKER: &str = "meshbus.sync-marker";
+
 /// A stream whose client has said who it is.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -31,6 +34,11 @@ impl Session {
     /// Whether the client is one of gRPC's, for which no names always mean none.
     pub(super) fn is_grpc(&self) -> bool {
         self.node.user_agent_name.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("grpc"))
+    }
+
+    /// Whether the client is to be told when it has all there was when it asked.
+    pub(super) fn wants_marker(&self) -> bool {
+        self.variant == Variant::Delta && self.node.client_features.iter().any(|name| name == SYNC_MARKER)
     }
 
     /// Whether the client may see all there is of a type, so that it can be told what others are told.

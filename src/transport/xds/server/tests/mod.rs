@@ -2,6 +2,7 @@
 
 mod delta;
 mod limits;
+mod once;
 mod order;
 mod presence;
 mod returns;
