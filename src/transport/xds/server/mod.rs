@@ -19,6 +19,7 @@ use tracing::{debug, info};
 
 use self::feeds::Feeds;
 use self::requests::Budget;
+use self::roll::Roll;
 use super::config::ServerConfig;
 use crate::core::bus::Ingress;
 use crate::core::delivery::{Assurance, Guarantee};
@@ -40,6 +41,7 @@ mod full;
 mod inbox;
 mod item;
 mod requests;
+mod roll;
 mod stream;
 mod update;
 
@@ -71,6 +73,7 @@ struct Shared {
     stats: Arc<ConnectorStats>,
     shutdown: Shutdown,
     feeds: Feeds,
+    roll: Roll,
     budget: Budget,
     /// Seats of streams.
     streams: Arc<Semaphore>,
@@ -104,6 +107,7 @@ impl Server {
             stats: Arc::clone(&link.stats),
             shutdown: link.shutdown.clone(),
             feeds: Feeds::default(),
+            roll: Roll::new(link.bus.clone(), Arc::clone(&link.stats), config.connection_interval.0),
             budget: Budget::new(config.max_buffered.0.max(config.max_request.0) as usize),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             config: config.clone(),
@@ -124,7 +128,11 @@ impl Server {
                 }
             }
         };
-        tokio::join!(connections, refuse);
+        tokio::select! {
+            _ended = async { tokio::join!(connections, refuse) } => {}
+            () = shared.roll.run() => {}
+        }
+        shared.roll.close().await;
         self.bound.send_replace(None);
         Ok(())
     }

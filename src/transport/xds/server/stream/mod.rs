@@ -78,6 +78,8 @@ enum Event {
     Changed,
     Warm,
     Settled,
+    /// It is time to tell how the client stands.
+    Due,
     Drain,
 }
 
@@ -150,6 +152,7 @@ impl Stream {
             () = arrived(inbox.as_deref()) => Event::Changed,
             () = reached(until) => Event::Warm,
             () = settled(feed) => Event::Settled,
+            () = reached(self.presence.due()) => Event::Due,
             () = self.shared.shutdown.drain() => Event::Drain,
         }
     }
@@ -172,6 +175,7 @@ impl Stream {
                 }
                 self.on_changed()
             }
+            Event::Due => Ok(()),
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
         }
     }
@@ -212,10 +216,12 @@ impl Stream {
         };
         let Some(session) = &self.session else { return Ok(()) };
         let of = self.types.entry(type_url.clone()).or_insert_with(|| OfType::new(kind_of(&type_url)));
+        let first = of.standing.accepted == 0;
         match of.answered(nonce_number(&nonce), refusal) {
             Answered::Refused => self.presence.refused(&session.node, &type_url, of),
             Answered::Recovered => self.presence.stands(),
-            Answered::Accepted | Answered::Nothing => {}
+            Answered::Accepted => self.presence.accepted(&type_url, first),
+            Answered::Nothing => {}
         }
         let legacy = of.kind.legacy_wildcard && !session.is_grpc();
         let mut asked = match &mut request {

@@ -1,5 +1,6 @@
 //! Who is connected and what they refuse, as state of the bus: a `Connection` for each stream, put before its first
-//! response and deleted at its end, and an Event about it when it refuses resources.
+//! response where few connect at a time and deleted at its end, and an Event about it when it refuses resources. What it
+//! accepts is told of each type at once the first time, later now and then.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,11 +11,11 @@ use hashbrown::HashMap;
 use meshbus_proto::google::{Kind, Struct, Value as ProtoValue};
 use meshbus_proto::xds::{Node, UserAgentVersion};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::of_type::OfType;
-use crate::core::{Bus, Envelope, Key, Timestamp, Topic, uuid};
-use crate::runtime::task;
+use crate::core::{Envelope, Key, Timestamp, Topic, uuid};
 use crate::schema::own;
 use crate::transport::xds::codec::response::{Variant, nonce_text};
 use crate::transport::xds::server::Shared;
@@ -36,7 +37,10 @@ pub(super) struct Presence {
     events: Vec<Envelope>,
     /// Whether it is to be told again.
     changed: bool,
-    told: bool,
+    /// When it was told last.
+    told: Option<Instant>,
+    /// When it is to be told what the client has accepted since.
+    due: Option<Instant>,
 }
 
 impl Presence {
@@ -49,7 +53,8 @@ impl Presence {
             spec: None,
             events: Vec::new(),
             changed: false,
-            told: false,
+            told: None,
+            due: None,
         }
     }
 
@@ -108,18 +113,37 @@ impl Presence {
         self.changed = true;
     }
 
-    /// Tells the bus what has changed.
-    pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
-        if !std::mem::take(&mut self.changed) {
+    /// The client accepts a response about a type; `first`: it has accepted none of that type before.
+    pub(super) fn accepted(&mut self, type_url: &str, first: bool) {
+        // Whoever follows connections would be told of each answer, and answer that.
+        if type_url == &*self.key().type_url {
             return;
         }
+        if first {
+            self.changed = true;
+        } else if let Some(told) = self.told.filter(|_| self.due.is_none()) {
+            self.due = Some(told + self.shared.config.status_interval.0);
+        }
+    }
+
+    /// When there is something to tell though nothing happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Tells the bus what has changed.
+    pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
+        let due = self.due.is_some_and(|due| due <= Instant::now());
+        if !std::mem::take(&mut self.changed) && !due {
+            return;
+        }
+        self.due = None;
         let (Some(spec), Some(topic)) = (&self.spec, self.topic()) else { return };
         let data = json!({"spec": spec, "status": status(types)});
         let mut batch = vec![own::put(topic, self.key(), &data, Timestamp::now())];
         batch.append(&mut self.events);
-        self.told = true;
-        // Nobody waits for these: whoever wants them finds them in the table.
-        drop(Bus::publish(&self.shared.bus, batch).await);
+        self.told = Some(Instant::now());
+        self.shared.roll.tell(batch).await;
     }
 
     fn key(&self) -> Key {
@@ -133,11 +157,8 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let Some(topic) = self.topic().filter(|_| self.told) else { return };
-        let (gone, bus) = (own::delete(topic, self.key()), Bus::clone(&self.shared.bus));
-        // At the end of the process there is no runtime any more, and no bus to tell.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            drop(task::spawn("xds connection", async move { drop(bus.publish(vec![gone]).await) }));
+        if let Some(topic) = self.topic().filter(|_| self.told.is_some()) {
+            self.shared.roll.leave(own::delete(topic, self.key()));
         }
     }
 }
