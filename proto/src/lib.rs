@@ -3,4 +3,5 @@
 pub mod cloudevents;
 pub mod google;
 pub mod meshbus;
+pub mod status;
 pub mod xds;

@@ -27,7 +27,16 @@
 //! names to delete, each under the version that it is to have, each with a status of its own. They go to the owner of the
 //! key and need `write` at its topic.
 //!
-//! Not supported: compressed requests, times to live, aliases.
+//! Beside what is in the table, `istio.io/connections` are the nodes that are connected, by the id of their connection, and
+//! `istio.io/connect`, `istio.io/disconnect` and `istio.io/nack` what happened to them: the last thousand of each, with
+//! numbers as names and versions, from which a client resumes (`version_info` of its first request, or `{"*": NUMBER}`).
+//! They need `subscribe` at `bus/connections/#`.
+//!
+//! `istio.io/debug` with one name (`connections`, `syncz`, `config_dump?proxyID=ID`, `list`) and `istio.io/debug/syncz` are
+//! answered once, as istio's tools ask; with client status discovery (CSDS, both methods, by `node_id`) they need `admin` at
+//! `bus/connections/#`.
+//!
+//! Not supported: `istio.io/debug/config_dump`, compressed requests, times to live, aliases.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 

@@ -15,6 +15,11 @@ pub enum Call {
         /// Whether it is not a stream.
         once: bool,
     },
+    /// How clients stand.
+    ClientStatus {
+        /// Whether it is not a stream.
+        once: bool,
+    },
 }
 
 /// A method of a discovery service.
@@ -45,12 +50,17 @@ const SERVICES: [(&str, &str, Option<&str>); 10] = [
 /// The service that writes.
 pub const UPDATE: &str = "meshbus.xds.v1.UpdateService";
 
+/// The service that tells how clients stand.
+pub const CLIENT_STATUS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
+
 /// What a request's path calls.
 pub fn call(path: &str) -> Option<Call> {
     let (service, name) = path.strip_prefix('/')?.split_once('/')?;
     match (service, name) {
         (UPDATE, "StreamUpdates") => Some(Call::Update { once: false }),
         (UPDATE, "Update") => Some(Call::Update { once: true }),
+        (CLIENT_STATUS, "StreamClientStatus") => Some(Call::ClientStatus { once: false }),
+        (CLIENT_STATUS, "FetchClientStatus") => Some(Call::ClientStatus { once: true }),
         _ => method(path).map(Call::Discovery),
     }
 }

@@ -12,10 +12,12 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::caller::Caller;
-use super::exchange::Exchange;
+use super::clients::Clients;
+use super::exchange::{Exchange, Service};
 use super::requests::Requests;
 use super::stream::Stream;
 use super::update::Updates;
@@ -85,14 +87,21 @@ fn open(
         }
         Call::Update { once } => {
             let updates = Updates::new(Arc::clone(&shared), caller, peer);
-            let exchange = Box::new(Exchange::new(shared, requests, updates, once));
-            Box::pin(stream::unfold((exchange, seat), |(mut exchange, seat)| async move {
-                let frame = exchange.next().await?;
-                Some((Ok(frame), (exchange, seat)))
-            }))
+            exchange(Exchange::new(shared, requests, Service::Updates(updates), once), seat)
+        }
+        Call::ClientStatus { once } => {
+            let clients = Clients::new(Arc::clone(&shared), caller)?;
+            exchange(Exchange::new(shared, requests, Service::Clients(clients), once), seat)
         }
     };
     Ok(StreamBody::new(frames))
+}
+
+fn exchange(exchange: Exchange, seat: OwnedSemaphorePermit) -> Frames {
+    Box::pin(stream::unfold((Box::new(exchange), seat), |(mut exchange, seat)| async move {
+        let frame = exchange.next().await?;
+        Some((Ok(frame), (exchange, seat)))
+    }))
 }
 
 /// # Errors

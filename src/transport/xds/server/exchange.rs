@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::body::Frame;
 
 use super::Shared;
+use super::clients::Clients;
 use super::requests::Requests;
 use super::update::Updates;
 use crate::transport::xds::codec::status::{Code, Status};
@@ -16,10 +17,19 @@ use crate::transport::xds::codec::status::{Code, Status};
 pub(super) struct Exchange {
     shared: Arc<Shared>,
     requests: Requests,
-    updates: Updates,
+    service: Service,
     /// Whether there is but one request.
     once: bool,
     end: End,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(super) enum Service {
+    /// Writes.
+    Updates(Updates),
+    /// How clients stand.
+    Clients(Clients),
 }
 
 /// How far a call is from its end.
@@ -31,8 +41,8 @@ enum End {
 }
 
 impl Exchange {
-    pub(super) fn new(shared: Arc<Shared>, requests: Requests, updates: Updates, once: bool) -> Self {
-        Self { shared, requests, updates, once, end: End::Open }
+    pub(super) fn new(shared: Arc<Shared>, requests: Requests, service: Service, once: bool) -> Self {
+        Self { shared, requests, service, once, end: End::Open }
     }
 
     /// The next part of the response.
@@ -61,7 +71,10 @@ impl Exchange {
             }
         };
         match request {
-            Some(request) => self.updates.answer(request).await,
+            Some(request) => match &mut self.service {
+                Service::Updates(updates) => updates.answer(request).await,
+                Service::Clients(clients) => clients.answer(request),
+            },
             None if self.once => Err(Status::new(Code::InvalidArgument, "the call has no request")),
             None => Err(Status::ok()),
         }

@@ -16,6 +16,7 @@ use prost::Message;
 use tokio::time::sleep_until;
 use tracing::debug;
 
+use self::aside::{Aside, is_aside};
 use self::flush::{Hold, flush, missed};
 use self::of_type::{Answered, OfType};
 use self::outbox::{Gathered, Outbox};
@@ -37,6 +38,7 @@ use crate::transport::xds::codec::services::Method;
 use crate::transport::xds::codec::status::{Code, Status};
 
 mod answer;
+mod aside;
 mod flush;
 mod of_type;
 mod outbox;
@@ -60,6 +62,7 @@ pub(super) struct Stream {
     /// Endpoints of clusters that have changed while the client was away: it needs them whatever version it has.
     owed: Vec<ByteString>,
     presence: Presence,
+    aside: Aside,
     end: End,
 }
 
@@ -78,6 +81,8 @@ enum Event {
     Changed,
     Warm,
     Settled,
+    /// Something has happened to connections.
+    Happened,
     /// It is time to tell how the client stands.
     Due,
     Drain,
@@ -112,6 +117,7 @@ impl Stream {
             hold: None,
             owed: Vec::new(),
             presence,
+            aside: Aside::default(),
             end: End::Open,
         }
     }
@@ -153,6 +159,7 @@ impl Stream {
             () = reached(until) => Event::Warm,
             () = settled(feed) => Event::Settled,
             () = reached(self.presence.due()) => Event::Due,
+            () = self.aside.happened() => Event::Happened,
             () = self.shared.shutdown.drain() => Event::Drain,
         }
     }
@@ -176,6 +183,7 @@ impl Stream {
                 self.on_changed()
             }
             Event::Due => Ok(()),
+            Event::Happened => self.on_happened(),
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
         }
     }
@@ -214,6 +222,9 @@ impl Stream {
             }
             (None, given) => given.into(),
         };
+        if is_aside(&type_url) {
+            return self.on_aside(&type_url, request, &nonce);
+        }
         let Some(session) = &self.session else { return Ok(()) };
         let of = self.types.entry(type_url.clone()).or_insert_with(|| OfType::new(kind_of(&type_url)));
         let first = of.standing.accepted == 0;
@@ -233,6 +244,9 @@ impl Stream {
             for name in self.owed.drain(..) {
                 asked.known.remove(&name);
             }
+        }
+        if asked.first || !asked.added.is_empty() || !asked.dropped.is_empty() {
+            self.presence.wants(&type_url, &of.demand);
         }
         self.count_names()?;
         self.answer(&type_url, &asked)

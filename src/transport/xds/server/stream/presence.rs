@@ -8,18 +8,21 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
-use meshbus_proto::google::{Kind, Struct, Value as ProtoValue};
-use meshbus_proto::xds::{Node, UserAgentVersion};
+use meshbus_proto::google::{self, Kind, Struct, Value as ProtoValue};
+use meshbus_proto::xds::{DiscoveryRequest, Node, UserAgentVersion};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::of_type::OfType;
+use super::of_type::{OfType, Standing};
 use crate::core::{Envelope, Key, Timestamp, Topic, uuid};
 use crate::schema::own;
+use crate::transport::xds::codec::demand::Demand;
 use crate::transport::xds::codec::response::{Variant, nonce_text};
+use crate::transport::xds::codec::status::Code;
 use crate::transport::xds::server::Shared;
 use crate::transport::xds::server::feed::Feed;
+use crate::transport::xds::server::roster::{Board, Refused};
 
 /// Most bytes of a node's metadata that are shown.
 const METADATA_MAX: usize = 16 << 10;
@@ -34,6 +37,7 @@ pub(super) struct Presence {
     variant: Variant,
     /// What does not change; from the first request on.
     spec: Option<Value>,
+    board: Option<Arc<Board>>,
     events: Vec<Envelope>,
     /// Whether it is to be told again.
     changed: bool,
@@ -51,6 +55,7 @@ impl Presence {
             peer,
             variant,
             spec: None,
+            board: None,
             events: Vec::new(),
             changed: false,
             told: None,
@@ -89,6 +94,9 @@ impl Presence {
             "clientFeatures": node.client_features,
             "connectedAt": Timestamp::now().text().to_string(),
         }));
+        let board = Board::new(&self.id, node.clone(), feed.scope().clone(), self.peer);
+        self.shared.rings.connected(&board.id, node);
+        self.board = Some(self.shared.roster.add(board));
         self.changed = true;
     }
 
@@ -100,12 +108,36 @@ impl Presence {
             peer = %self.peer, node = node.id, type_url, nonce = refusal.nonce, resources = refusal.names.len(),
             reason = refusal.message, "resources refused"
         );
+        self.shared.rings.refused(&DiscoveryRequest {
+            node: Some(Node { id: node.id.clone(), ..Node::default() }),
+            type_url: type_url.to_owned(),
+            resource_names: refusal
+                .names
+                .iter()
+                .take(NAMED_MAX)
+                .map(|(name, _)| name.to_string())
+                .collect(),
+            response_nonce: nonce_text(refusal.nonce),
+            error_detail: Some(google::Status {
+                code: Code::InvalidArgument as i32,
+                message: refusal.message.clone(),
+                details: Vec::new(),
+            }),
+            ..DiscoveryRequest::default()
+        });
         let message = format!("node {:?} refuses {type_url}: {}", node.id, refusal.message);
         let about = self.key();
         let warning = own::Warning { reason: "Refused", message: &message };
         let held = self.shared.bus.get(&own::event_key(&about, warning.reason));
         let held = held.as_ref().map(|record| &*record.envelope.data);
         self.events.extend(own::event(self.shared.bus.name(), &about, warning, held, Timestamp::now()));
+    }
+
+    /// The client wants something else of a type.
+    pub(super) fn wants(&self, type_url: &ByteString, demand: &Demand) {
+        if let Some(board) = &self.board {
+            board.wants(type_url, demand);
+        }
     }
 
     /// What the client said changes how it stands.
@@ -133,6 +165,9 @@ impl Presence {
 
     /// Tells the bus what has changed.
     pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
+        if let Some(board) = &self.board {
+            types.iter().for_each(|(type_url, of)| stand(board, type_url, of));
+        }
         let due = self.due.is_some_and(|due| due <= Instant::now());
         if !std::mem::take(&mut self.changed) && !due {
             return;
@@ -157,6 +192,10 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
+        if let Some(board) = &self.board {
+            self.shared.roster.remove(board);
+            self.shared.rings.disconnected(&board.id, &board.node);
+        }
         if let Some(topic) = self.topic().filter(|_| self.told.is_some()) {
             self.shared.roll.leave(own::delete(topic, self.key()));
         }
@@ -167,6 +206,15 @@ impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presence").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+fn stand(board: &Board, type_url: &ByteString, of: &OfType) {
+    let Standing { sent, accepted, refused } = &of.standing;
+    board.stands(type_url, (*sent, *accepted), refused.as_ref().map(|refusal| refusal.nonce), || {
+        let refusal = refused.as_ref()?;
+        let (message, names) = (refusal.message.clone(), Arc::clone(&refusal.names));
+        Some(Refused { nonce: refusal.nonce, message, names })
+    });
 }
 
 fn status(types: &HashMap<ByteString, OfType>) -> Value {

@@ -1,6 +1,7 @@
 //! The rows of the protocol's checklist that a client driven by hand shows, each named after its row.
 
 mod delta;
+mod happenings;
 mod limits;
 mod once;
 mod order;
