@@ -14,3 +14,4 @@ pub mod protobuf;
 pub mod registry;
 #[cfg(feature = "k8s")]
 pub mod structural;
+pub mod ttl;

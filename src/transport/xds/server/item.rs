@@ -4,9 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use meshbus_proto::xds::Node;
 
 use crate::core::state::version_of;
 use crate::core::{Change, Record, Seq};
+use crate::schema::ttl;
 use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
 
@@ -99,6 +101,42 @@ impl Batch {
 /// Names and versions of resources.
 pub(super) fn named(resources: &[Arc<Encoded>]) -> Arc<[Named]> {
     resources.iter().map(|resource| (resource.name.clone(), resource.version.clone())).collect()
+}
+
+/// How resources are written for a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As for nearly all, so that it is written once.
+    #[default]
+    Shared,
+    /// With times to live.
+    Living,
+}
+
+impl Form {
+    /// The form for a client.
+    pub(super) fn of(node: &Node, variant: Variant) -> Self {
+        let living = node.client_features.iter().any(|feature| feature == TTL_FEATURE);
+        match variant {
+            Variant::Delta if living => Self::Living,
+            Variant::Sotw | Variant::Delta => Self::Shared,
+        }
+    }
+}
+
+/// The feature of clients that let a resource go when its time is over.
+const TTL_FEATURE: &str = "xds.config.supports-resource-ttl";
+
+/// Encodes what a record holds, in a form.
+pub(super) fn encode_as(form: Form, record: &Record) -> Encoded {
+    match (form, record.envelope.change.key()) {
+        (Form::Living, Some(key)) => {
+            let message = (&*key.type_url, &*record.envelope.data);
+            let ttl = ttl::of(&record.envelope.extensions);
+            Encoded::living(record.seq, key.name.clone(), version_of(record), ttl, message)
+        }
+        _ => encode(record),
+    }
 }
 
 /// Encodes what a record holds.

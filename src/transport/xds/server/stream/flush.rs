@@ -130,7 +130,7 @@ fn tell_delta(
         let split = pass == Pass::Put && batch.items.iter().any(|item| item.is_removed());
         let news = batch.items.iter().all(|item| of.demand.is_news(item.name(), item.seq()));
         let fits = batch.len() <= outbox.max;
-        if !split && news && fits && of.demand.is_wildcard() && session.may_see_all(type_url) {
+        if !split && news && fits && of.demand.is_wildcard() && session.shares(type_url) {
             of.pending = Pending::Nothing;
             of.demand.told(
                 &[Interest::All],
@@ -146,7 +146,7 @@ fn tell_delta(
         if item.is_removed() {
             gathered.removed.push(item.name().clone());
         } else {
-            gathered.resources.push(Arc::clone(item.encoded()));
+            gathered.resources.push(session.encoded(&item));
         }
     }
     if !gathered.is_empty() {
@@ -166,7 +166,7 @@ fn tell_whole(
     let visible = |item: &&Arc<Item>| session.may_see(item.record());
     let news = items.iter().filter(visible).any(|item| of.demand.is_news(item.name(), item.seq()));
     let gone = items.iter().filter(|item| item.is_removed()).filter(visible);
-    of.kept.extend(gone.map(|item| (item.name().clone(), Arc::clone(item.encoded()))));
+    of.kept.extend(gone.map(|item| (item.name().clone(), session.encoded(item))));
     if pass == Pass::All && (news || of.again || !of.kept.is_empty()) {
         of.again = false;
         of.kept.clear();
@@ -194,7 +194,7 @@ fn tell_partly((type_url, of): (&ByteString, &mut OfType), session: &Session, ou
             let text = format!("{:?} was removed", item.name());
             gathered.errors.push((item.name().clone(), Status::new(Code::NotFound, text)));
         } else {
-            gathered.resources.push(Arc::clone(item.encoded()));
+            gathered.resources.push(session.encoded(&item));
         }
     }
     if !gathered.is_empty() {

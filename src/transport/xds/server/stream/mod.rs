@@ -26,7 +26,7 @@ use super::Shared;
 use super::caller::Caller;
 use super::feed::Feed;
 use super::inbox::{Entry, Inbox, Waiting};
-use super::item::name_of;
+use super::item::{Form, name_of};
 use super::requests::Requests;
 use crate::core::Seq;
 use crate::core::state::{Snapshot, version_of};
@@ -40,6 +40,7 @@ use crate::transport::xds::codec::status::{Code, Status};
 mod answer;
 mod aside;
 mod flush;
+mod life;
 mod of_type;
 mod outbox;
 mod presence;
@@ -81,6 +82,8 @@ enum Event {
     Changed,
     Warm,
     Settled,
+    /// It is time to tell that something still holds.
+    Beat,
     /// Something has happened to connections.
     Happened,
     /// It is time to tell how the client stands.
@@ -150,7 +153,7 @@ impl Stream {
 
     async fn event(&mut self) -> Event {
         let inbox = self.session.as_ref().map(|session| Arc::clone(&session.inbox));
-        let until = self.hold.map(|hold| hold.until);
+        let (until, beat) = (self.hold.map(|hold| hold.until), self.next_beat());
         let withholds = self.types.values().any(|of| of.withheld.is_waiting());
         let feed = self.session.as_ref().filter(|_| withholds).map(|session| &*session.feed);
         tokio::select! {
@@ -159,6 +162,7 @@ impl Stream {
             () = reached(until) => Event::Warm,
             () = settled(feed) => Event::Settled,
             () = reached(self.presence.due()) => Event::Due,
+            () = reached(beat) => Event::Beat,
             () = self.aside.happened() => Event::Happened,
             () = self.shared.shutdown.drain() => Event::Drain,
         }
@@ -183,6 +187,10 @@ impl Stream {
                 self.on_changed()
             }
             Event::Due => Ok(()),
+            Event::Beat => {
+                self.on_beat();
+                Ok(())
+            }
             Event::Happened => self.on_happened(),
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
         }
@@ -273,7 +281,8 @@ impl Stream {
         } else {
             self.presence.met(&node, &feed, self.caller.principal());
         }
-        self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets });
+        let form = Form::of(&node, variant);
+        self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets, form });
         Ok(())
     }
 

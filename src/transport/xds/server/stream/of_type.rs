@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
 
+use super::life::Life;
 use super::withheld::Withheld;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::Demand;
@@ -26,6 +27,7 @@ pub(super) struct OfType {
     pub(super) again: bool,
     /// What is gone but is still told for now, by name, as others may refer to it; state of the world only.
     pub(super) kept: HashMap<ByteString, Arc<Encoded>>,
+    pub(super) life: Life,
     unanswered: VecDeque<Sent>,
     pub(super) standing: Standing,
 }
@@ -86,6 +88,7 @@ impl OfType {
             pending: Pending::Nothing,
             again: false,
             kept: HashMap::new(),
+            life: Life::default(),
             unanswered: VecDeque::new(),
             standing: Standing::default(),
         }

@@ -83,6 +83,7 @@ impl Outbox {
         whole: bool,
         gathered: &Gathered,
     ) {
+        of.life.note(gathered);
         let version = at.to_string();
         let (mut rest, mut first) = (gathered.resources.as_slice(), true);
         // One also where there is nothing to tell: the client waits for an answer.
@@ -105,7 +106,7 @@ impl Outbox {
 
     /// Tells that all there was of a type at a position is sent.
     pub(super) fn mark(&mut self, of: &mut OfType, type_url: &str, at: Seq) {
-        let mark = Encoded::bodiless(at, ByteString::from_static(ALL), at.to_string().into());
+        let mark = Encoded::bodiless(at, ByteString::from_static(ALL), at.to_string().into(), None);
         let gathered = Gathered { resources: vec![Arc::new(mark)], ..Gathered::default() };
         self.send(of, type_url, at, true, &gathered);
     }

@@ -2,6 +2,7 @@
 
 mod delta;
 mod happenings;
+mod life;
 mod limits;
 mod once;
 mod order;

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -23,7 +24,7 @@ use super::feeds::scope_of;
 use crate::core::write::{Operation, Parameters, Precondition};
 use crate::core::{Envelope, Key, Topic};
 use crate::schema::kinds::proto_name;
-use crate::schema::{address, protobuf};
+use crate::schema::{address, protobuf, ttl};
 use crate::transport::xds::codec::frame::framed;
 use crate::transport::xds::codec::status::{Code, Status};
 
@@ -170,6 +171,9 @@ impl Updates {
             return Err(invalid(&format!("is of type {:?}, not of {:?}", body.type_url, &*key.type_url)));
         }
         let mut envelope = Envelope::event(topic, "", "", "");
+        if let Some(ttl) = &resource.ttl {
+            set_ttl(&mut envelope, ttl)?;
+        }
         if let Some(message) = proto_name(&key.type_url) {
             let checked = self.shared.kinds.descriptors().check(&key.type_url, &body.value);
             checked.map_err(|error| invalid(&format!("is no {message}: {error}")))?;
@@ -207,6 +211,14 @@ async fn carry_out(shared: Arc<Shared>, name: String, planned: Result<Planned, S
             result(version.to_string(), status)
         }
     }
+}
+
+fn set_ttl(envelope: &mut Envelope, ttl: &google::Duration) -> Result<(), Status> {
+    let (seconds, nanos) = (u64::try_from(ttl.seconds), u32::try_from(ttl.nanos));
+    let (Ok(seconds), Ok(nanos @ 0..=999_999_999)) = (seconds, nanos) else {
+        return Err(invalid(&format!("has a ttl of {}s and {}ns", ttl.seconds, ttl.nanos)));
+    };
+    ttl::set(&mut envelope.extensions, Duration::new(seconds, nanos)).map_err(|why| invalid(&why))
 }
 
 fn invalid(text: &str) -> Status {
