@@ -41,6 +41,10 @@
 //! clients with the feature `xds.config.supports-resource-ttl`, and told again without its message, three times within the
 //! shortest of the type. The bus itself lets nothing go.
 //!
+//! A client of the state of the world whose node has the metadata `GENERATOR: api` gets objects of Kubernetes as istio's
+//! configuration clients take them, in `istio.mcp.v1alpha1.Resource` (MCP over XDS): what they specify is the message of their kind
+//! where `descriptors` have it, else a `Struct`.
+//!
 //! Not supported: `istio.io/debug/config_dump`, compressed requests, times to live in the state of the world, aliases.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol

@@ -8,7 +8,9 @@ use meshbus_proto::xds::Node;
 
 use crate::core::state::version_of;
 use crate::core::{Change, Record, Seq};
+use crate::schema::registry::Registry;
 use crate::schema::ttl;
+use crate::transport::xds::codec::mcp;
 use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
 
@@ -111,6 +113,8 @@ pub(super) enum Form {
     Shared,
     /// With times to live.
     Living,
+    /// Objects of Kubernetes as istio's configuration clients take them.
+    Mcp,
 }
 
 impl Form {
@@ -118,6 +122,7 @@ impl Form {
     pub(super) fn of(node: &Node, variant: Variant) -> Self {
         let living = node.client_features.iter().any(|feature| feature == TTL_FEATURE);
         match variant {
+            Variant::Sotw if node.metadata_text("GENERATOR") == Some("api") => Self::Mcp,
             Variant::Delta if living => Self::Living,
             Variant::Sotw | Variant::Delta => Self::Shared,
         }
@@ -128,12 +133,20 @@ impl Form {
 const TTL_FEATURE: &str = "xds.config.supports-resource-ttl";
 
 /// Encodes what a record holds, in a form.
-pub(super) fn encode_as(form: Form, record: &Record) -> Encoded {
+pub(super) fn encode_as(form: Form, record: &Record, kinds: &Registry) -> Encoded {
     match (form, record.envelope.change.key()) {
         (Form::Living, Some(key)) => {
             let message = (&*key.type_url, &*record.envelope.data);
             let ttl = ttl::of(&record.envelope.extensions);
             Encoded::living(record.seq, key.name.clone(), version_of(record), ttl, message)
+        }
+        (Form::Mcp, Some(key)) if mcp::is_object(&key.type_url) => {
+            let version = version_of(record);
+            let named = (&*key.type_url, &*key.name, &*version);
+            match mcp::resource(&kinds.descriptors(), named, &record.envelope.data) {
+                Some(value) => Encoded::new(record.seq, key.name.clone(), version, mcp::RESOURCE, &value),
+                None => encode(record),
+            }
         }
         _ => encode(record),
     }

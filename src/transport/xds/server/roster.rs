@@ -78,8 +78,9 @@ impl Board {
 
     /// Notes what is wanted of a type.
     pub(super) fn wants(&self, type_url: &ByteString, demand: &Demand) {
-        let interests = demand.interests().take(INTERESTS_MAX).collect();
-        self.types.lock().entry(type_url.clone()).or_default().interests = interests;
+        let mut interests: Vec<_> = demand.interests().take(INTERESTS_MAX).collect();
+        interests.sort_unstable();
+        self.types.lock().entry(type_url.clone()).or_default().interests = interests.into();
     }
 
     /// Notes how far the client is; `refusal` is asked for where it refuses another response than before.

@@ -281,8 +281,8 @@ impl Stream {
         } else {
             self.presence.met(&node, &feed, self.caller.principal());
         }
-        let form = Form::of(&node, variant);
-        self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets, form });
+        let (form, kinds) = (Form::of(&node, variant), Arc::clone(&self.shared.kinds));
+        self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets, form, kinds });
         Ok(())
     }
 

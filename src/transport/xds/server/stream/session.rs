@@ -8,6 +8,7 @@ use meshbus_proto::xds::Node;
 use super::answer::key_of;
 use crate::core::Record;
 use crate::core::state::{Held, Snapshot};
+use crate::schema::registry::Registry;
 use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::Variant;
@@ -30,6 +31,7 @@ pub(super) struct Session {
     pub(super) inbox: Arc<Inbox>,
     pub(super) allow_secrets: bool,
     pub(super) form: Form,
+    pub(super) kinds: Arc<Registry>,
 }
 
 impl Session {
@@ -45,7 +47,7 @@ impl Session {
 
     /// What a record holds, in the client's form.
     pub(super) fn encode(&self, record: &Record) -> Arc<Encoded> {
-        Arc::new(encode_as(self.form, record))
+        Arc::new(encode_as(self.form, record, &self.kinds))
     }
 
     /// What an item holds, in the client's form.
