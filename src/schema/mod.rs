@@ -6,6 +6,7 @@
 //! (the transport bounds the input's size), and says in its error which attribute or byte is wrong.
 
 pub mod address;
+pub mod aliases;
 pub mod cloudevents;
 pub mod columns;
 pub mod kinds;

@@ -10,6 +10,7 @@
 //! | `Resource.version` | the key's version |
 //! | `version_info`, `system_version_info` | a position in the log |
 //! | `Any.value` | `data` |
+//! | `Resource.aliases` | extension `mbaliases`, with spaces between |
 //! | `Resource.ttl` | extension `mbttl`, in milliseconds |
 //! | the scope a node sees | the key's scope, by the rules of `nodes` |
 //! | a resource in a response | `change` = Put |
@@ -37,6 +38,8 @@
 //! answered once, as istio's tools ask; with client status discovery (CSDS, both methods, by `node_id`) they need `admin` at
 //! `bus/connections/#`.
 //!
+//! A resource is asked for by its name or by one of its aliases, and always told by its name.
+//!
 //! What was written with a time to live (`Resource.ttl` of an update, `mb-ttl` over HTTP) is told with it to incremental
 //! clients with the feature `xds.config.supports-resource-ttl`, and told again without its message, three times within the
 //! shortest of the type. The bus itself lets nothing go.
@@ -45,7 +48,7 @@
 //! configuration clients take them, in `istio.mcp.v1alpha1.Resource` (MCP over XDS): what they specify is the message of their kind
 //! where `descriptors` have it, else a `Struct`.
 //!
-//! Not supported: `istio.io/debug/config_dump`, compressed requests, times to live in the state of the world, aliases.
+//! Not supported: `istio.io/debug/config_dump`, compressed requests, times to live in the state of the world.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 

@@ -14,6 +14,7 @@ use crate::core::Seq;
 const RESOURCES: u32 = 2;
 const VERSION: u32 = 1;
 const NAME: u32 = 3;
+const ALIASES: u32 = 4;
 const TTL: u32 = 6;
 const TYPE_URL: u32 = 1;
 const VALUE: u32 = 2;
@@ -30,37 +31,48 @@ pub struct Encoded {
     pub version: ByteString,
     /// How long it holds without another word, where it tells that.
     pub ttl: Option<Duration>,
+    /// Its other names.
+    pub aliases: Vec<ByteString>,
     bytes: Bytes,
     any_at: usize,
+}
+
+/// What a resource may say beside its message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// Its other names.
+    pub aliases: &'a [ByteString],
+    /// How long it holds without another word.
+    pub ttl: Option<Duration>,
 }
 
 impl Encoded {
     /// Encodes the message `value` of the type.
     pub fn new(seq: Seq, name: ByteString, version: ByteString, type_url: &str, value: &[u8]) -> Self {
-        Self::put(seq, name, version, None, Some((type_url, value)))
+        Self::put(seq, name, version, Extra::default(), Some((type_url, value)))
     }
 
-    /// As [`new`](Self::new), with a time to live.
-    pub fn living(
+    /// As [`new`](Self::new), with what else there is to say.
+    pub fn with(
         seq: Seq,
         name: ByteString,
         version: ByteString,
-        ttl: Option<Duration>,
+        extra: Extra<'_>,
         (type_url, value): (&str, &[u8]),
     ) -> Self {
-        Self::put(seq, name, version, ttl, Some((type_url, value)))
+        Self::put(seq, name, version, extra, Some((type_url, value)))
     }
 
     /// A name and a version without a message; for incremental responses only.
-    pub fn bodiless(seq: Seq, name: ByteString, version: ByteString, ttl: Option<Duration>) -> Self {
-        Self::put(seq, name, version, ttl, None)
+    pub fn bodiless(seq: Seq, name: ByteString, version: ByteString, extra: Extra<'_>) -> Self {
+        Self::put(seq, name, version, extra, None)
     }
 
     fn put(
         seq: Seq,
         name: ByteString,
         version: ByteString,
-        ttl: Option<Duration>,
+        Extra { aliases, ttl }: Extra<'_>,
         message: Option<(&str, &[u8])>,
     ) -> Self {
         let life = ttl.map(|ttl| google::Duration {
@@ -72,12 +84,16 @@ impl Encoded {
         let field = |number, len: usize| key_len(number) + encoded_len_varint(len as u64) + len;
         let resource = text_len(VERSION, version.len())
             + text_len(NAME, name.len())
+            + aliases.iter().map(|alias| text_len(ALIASES, alias.len())).sum::<usize>()
             + life.as_ref().map_or(0, |life| field(TTL, life.encoded_len()))
             + any.map_or(0, |any| field(RESOURCES, any));
         let mut bytes = BytesMut::with_capacity(field(RESOURCES, resource));
         put_len(&mut bytes, RESOURCES, resource);
         put_text(&mut bytes, VERSION, version.as_bytes());
         put_text(&mut bytes, NAME, name.as_bytes());
+        for alias in aliases {
+            put_text(&mut bytes, ALIASES, alias.as_bytes());
+        }
         if let Some(life) = &life {
             put_len(&mut bytes, TTL, life.encoded_len());
             bytes.put_slice(&life.encode_to_vec());
@@ -88,7 +104,7 @@ impl Encoded {
             put_text(&mut bytes, TYPE_URL, type_url.as_bytes());
             put_text(&mut bytes, VALUE, value);
         }
-        Self { seq, name, version, ttl, bytes: bytes.freeze(), any_at }
+        Self { seq, name, version, ttl, aliases: aliases.to_vec(), bytes: bytes.freeze(), any_at }
     }
 
     /// The field of an incremental response.

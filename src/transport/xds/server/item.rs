@@ -9,9 +9,9 @@ use meshbus_proto::xds::Node;
 use crate::core::state::version_of;
 use crate::core::{Change, Record, Seq};
 use crate::schema::registry::Registry;
-use crate::schema::ttl;
+use crate::schema::{aliases, ttl};
 use crate::transport::xds::codec::mcp;
-use crate::transport::xds::codec::resource::Encoded;
+use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
 
 /// One change of a resource.
@@ -57,6 +57,14 @@ impl Item {
 
     pub(super) fn name(&self) -> &ByteString {
         name_of(&self.record)
+    }
+
+    /// Its other names; of what is gone, those that it had.
+    pub(super) fn aliases(&self) -> Vec<ByteString> {
+        match &self.record.previous {
+            Some(previous) if self.is_removed() => aliases::of(&previous.extensions),
+            _ => aliases::of(&self.record.envelope.extensions),
+        }
     }
 
     pub(super) fn is_removed(&self) -> bool {
@@ -137,8 +145,10 @@ pub(super) fn encode_as(form: Form, record: &Record, kinds: &Registry) -> Encode
     match (form, record.envelope.change.key()) {
         (Form::Living, Some(key)) => {
             let message = (&*key.type_url, &*record.envelope.data);
-            let ttl = ttl::of(&record.envelope.extensions);
-            Encoded::living(record.seq, key.name.clone(), version_of(record), ttl, message)
+            let (aliases, ttl) =
+                (aliases::of(&record.envelope.extensions), ttl::of(&record.envelope.extensions));
+            let extra = Extra { aliases: &aliases, ttl };
+            Encoded::with(record.seq, key.name.clone(), version_of(record), extra, message)
         }
         (Form::Mcp, Some(key)) if mcp::is_object(&key.type_url) => {
             let version = version_of(record);
@@ -158,7 +168,9 @@ pub(super) fn encode(record: &Record) -> Encoded {
         Some(key) => (&*key.type_url, &*record.envelope.data),
         None => ("", &[][..]),
     };
-    Encoded::new(record.seq, name_of(record).clone(), version_of(record), type_url, data)
+    let aliases = aliases::of(&record.envelope.extensions);
+    let extra = Extra { aliases: &aliases, ttl: None };
+    Encoded::with(record.seq, name_of(record).clone(), version_of(record), extra, (type_url, data))
 }
 
 /// The name of a record's key; records of feeds have one.

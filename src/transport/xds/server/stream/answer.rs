@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use hashbrown::HashSet;
 
+use super::flush::wants;
 use super::of_type::OfType;
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
@@ -200,7 +201,7 @@ fn changed_since(
     for record in changes.map(Held::record) {
         let Some(key) = record.envelope.change.key() else { continue };
         let ours = key.type_url == *type_url && key.scope == *session.feed.scope();
-        if !ours || !of.demand.wants(&key.name) || !session.may_see(&record) {
+        if !ours || !wants(of, &record) || !session.may_see(&record) {
             continue;
         }
         match record.envelope.change {

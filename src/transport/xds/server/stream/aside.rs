@@ -113,6 +113,7 @@ impl Stream {
         self.aside.news.get_or_insert_with(follow);
         let kind = Kind { whole: **type_url == *CONNECTIONS, ..kind_of(type_url) };
         let fresh = || Followed { of: OfType::new(kind), told: 0 };
+        let max = self.shared.config.max_names;
         let followed = self.aside.types.entry(type_url.clone()).or_insert_with(fresh);
         // A refusal of what has happened changes nothing, and would itself happen.
         let _answered = followed.of.answered(nonce_number(nonce), None);
@@ -127,6 +128,10 @@ impl Stream {
                 (asked, position)
             }
         };
+        if followed.of.demand.len() > max {
+            let text = format!("the stream asks for too many names of {type_url}, the most is {max}");
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
         if asked.first {
             followed.told = position.and_then(|position| position.parse().ok()).unwrap_or(0);
         } else if !asked.added.is_empty() {

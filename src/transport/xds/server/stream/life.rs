@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::outbox::Gathered;
 use super::{OfType, Stream};
 use crate::core::Seq;
-use crate::transport::xds::codec::resource::Encoded;
+use crate::transport::xds::codec::resource::{Encoded, Extra};
 
 /// A client is told so often within the shortest time to live, so that one word may be late.
 const WORDS: u32 = 3;
@@ -19,9 +19,17 @@ const BEAT_MIN: Duration = Duration::from_millis(10);
 /// What was told of one type with a time to live.
 #[derive(Debug, Default)]
 pub(super) struct Life {
-    living: HashMap<ByteString, (ByteString, Duration)>,
+    living: HashMap<ByteString, Living>,
     /// When they are told again.
     next: Option<Instant>,
+}
+
+/// One resource.
+#[derive(Debug)]
+struct Living {
+    version: ByteString,
+    ttl: Duration,
+    aliases: Vec<ByteString>,
 }
 
 impl Life {
@@ -33,7 +41,8 @@ impl Life {
         for resource in &gathered.resources {
             match resource.ttl {
                 Some(ttl) => {
-                    self.living.insert(resource.name.clone(), (resource.version.clone(), ttl));
+                    let (version, aliases) = (resource.version.clone(), resource.aliases.clone());
+                    self.living.insert(resource.name.clone(), Living { version, ttl, aliases });
                 }
                 None => drop(self.living.remove(&resource.name)),
             }
@@ -50,7 +59,7 @@ impl Life {
     }
 
     fn plan(&mut self) {
-        let shortest = self.living.values().map(|(_, ttl)| *ttl / WORDS).min();
+        let shortest = self.living.values().map(|living| living.ttl / WORDS).min();
         let at = shortest.map(|beat| Instant::now() + beat.max(BEAT_MIN));
         // What is planned already is not put off.
         self.next = at.map(|at| self.next.map_or(at, |next| next.min(at)));
@@ -58,10 +67,12 @@ impl Life {
 
     /// Names and versions without messages, of all that still holds.
     fn beat(&mut self, wanted: impl Fn(&str) -> bool, at: Seq) -> Gathered {
-        self.living.retain(|name, _| wanted(name));
+        self.living.retain(|name, living| wanted(name) || living.aliases.iter().any(|alias| wanted(alias)));
         self.next = None;
-        let word = |(name, (version, ttl)): (&ByteString, &(ByteString, Duration))| {
-            Encoded::bodiless(at, name.clone(), version.clone(), Some(*ttl)).into()
+        let word = |(name, living): (&ByteString, &Living)| {
+            let Living { version, ttl, aliases } = living;
+            let extra = Extra { aliases, ttl: Some(*ttl) };
+            Encoded::bodiless(at, name.clone(), version.clone(), extra).into()
         };
         Gathered { resources: self.living.iter().map(word).collect(), ..Gathered::default() }
     }

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use super::of_type::OfType;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::ALL;
-use crate::transport::xds::codec::resource::Encoded;
+use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane, nonce};
 use crate::transport::xds::codec::status::Status;
 use crate::transport::xds::server::item::{Told, named};
@@ -106,7 +106,8 @@ impl Outbox {
 
     /// Tells that all there was of a type at a position is sent.
     pub(super) fn mark(&mut self, of: &mut OfType, type_url: &str, at: Seq) {
-        let mark = Encoded::bodiless(at, ByteString::from_static(ALL), at.to_string().into(), None);
+        let mark =
+            Encoded::bodiless(at, ByteString::from_static(ALL), at.to_string().into(), Extra::default());
         let gathered = Gathered { resources: vec![Arc::new(mark)], ..Gathered::default() };
         self.send(of, type_url, at, true, &gathered);
     }

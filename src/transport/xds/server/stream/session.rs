@@ -88,7 +88,11 @@ impl Session {
             let text = format!("{name:?}: secrets are not served: see the setting allow_secrets");
             return Err(Status::new(Code::PermissionDenied, text));
         }
-        let Some(record) = snapshot.get(&key_of(self, type_url, name)) else {
+        let record = snapshot.get(&key_of(self, type_url, name)).or_else(|| {
+            let named = self.feed.named(type_url, name, snapshot)?;
+            snapshot.get(&key_of(self, type_url, &named))
+        });
+        let Some(record) = record else {
             let text = format!("there is no {} {name:?} in scope {}", last(type_url), self.feed.scope());
             return Err(Status::new(Code::NotFound, text));
         };

@@ -1,5 +1,6 @@
 //! The rows of the protocol's checklist that a client driven by hand shows, each named after its row.
 
+mod aliases;
 mod delta;
 mod happenings;
 mod life;

@@ -24,7 +24,7 @@ use super::feeds::scope_of;
 use crate::core::write::{Operation, Parameters, Precondition};
 use crate::core::{Envelope, Key, Topic};
 use crate::schema::kinds::proto_name;
-use crate::schema::{address, protobuf, ttl};
+use crate::schema::{address, aliases, protobuf, ttl};
 use crate::transport::xds::codec::frame::framed;
 use crate::transport::xds::codec::status::{Code, Status};
 
@@ -174,6 +174,7 @@ impl Updates {
         if let Some(ttl) = &resource.ttl {
             set_ttl(&mut envelope, ttl)?;
         }
+        aliases::set(&mut envelope.extensions, &resource.aliases).map_err(|why| invalid(&why))?;
         if let Some(message) = proto_name(&key.type_url) {
             let checked = self.shared.kinds.descriptors().check(&key.type_url, &body.value);
             checked.map_err(|error| invalid(&format!("is no {message}: {error}")))?;
