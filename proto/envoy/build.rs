@@ -34,6 +34,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// The crate and its version, which `Cargo.toml` has, too.
 const CRATE: &str = "envoy-types";
 const VERSION: &str = "0.7.7";
+/// Files of our own, beside this package, which import from there.
+const OWN: [&str; 1] = ["meshbus/xds/v1/update.proto"];
 /// Below the folder of `.proto` files: where imports begin, and whether all there is compiled or what is imported.
 const ROOTS: [(&str, bool); 8] = [
     ("data-plane-api", true),
@@ -59,6 +61,12 @@ fn main() -> Result<()> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let base = find(&out)?.join("proto");
     let (mut files, mut wanted) = (Files::default(), Vec::new());
+    for name in OWN {
+        let path = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..").join(name);
+        println!("cargo::rerun-if-changed={}", path.display());
+        files.0.insert(name.to_owned(), path);
+        wanted.push(name.to_owned());
+    }
     for (root, all) in ROOTS {
         let mut found = BTreeMap::new();
         collect(&base.join(root), "", &mut found)?;

@@ -2,4 +2,7 @@
 
 pub mod cloudevents;
 pub mod google;
+pub mod mcp;
+pub mod meshbus;
+pub mod status;
 pub mod xds;

@@ -114,7 +114,7 @@ pub struct FollowingStats {
     pub gaps: Counter,
     /// Changes that came again and were not published again.
     pub repeated: Counter,
-    /// Changes that routes were not told: there were too many, or a first start leaves them out.
+    /// Changes that were not told: there were too many, or a first start leaves them out.
     pub held_back: Counter,
     /// Published changes that wait for the answers of routes.
     pub waiting: Gauge,

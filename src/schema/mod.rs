@@ -6,6 +6,7 @@
 //! (the transport bounds the input's size), and says in its error which attribute or byte is wrong.
 
 pub mod address;
+pub mod aliases;
 pub mod cloudevents;
 pub mod columns;
 pub mod kinds;
@@ -14,3 +15,4 @@ pub mod protobuf;
 pub mod registry;
 #[cfg(feature = "k8s")]
 pub mod structural;
+pub mod ttl;

@@ -1,4 +1,4 @@
-//! Metrics of connectors that list and watch the state of their peer; of others there are none.
+//! Metrics of connectors that list and watch the state of their peer, or that hold back changes; of others there are none.
 
 use std::fmt;
 
@@ -13,7 +13,9 @@ const COUNTS: [CounterOf<FollowingStats>; 5] = [
     ("meshbus_connector_gone", "Positions that the peer no longer had.", |it| it.gone.get()),
     ("meshbus_connector_gaps", "Times that changes in between may have been missed.", |it| it.gaps.get()),
     ("meshbus_connector_repeated", "Changes that came again and were known.", |it| it.repeated.get()),
-    ("meshbus_connector_held_back", "Changes that routes were not told.", |it| it.held_back.get()),
+    ("meshbus_connector_held_back", "Changes that were not told: too many at once.", |it| {
+        it.held_back.get()
+    }),
 ];
 
 const LEVELS: [CounterOf<FollowingStats>; 3] = [
@@ -23,7 +25,10 @@ const LEVELS: [CounterOf<FollowingStats>; 3] = [
 ];
 
 pub(super) fn encode(out: &mut DescriptorEncoder, connectors: &[ConnectorFigures]) -> fmt::Result {
-    let follows = |figures: &&ConnectorFigures| figures.stats.following.listed.get() > 0;
+    let follows = |figures: &&ConnectorFigures| {
+        let of = &figures.stats.following;
+        of.listed.get() > 0 || of.held_back.get() > 0
+    };
     let following: Vec<&ConnectorFigures> = connectors.iter().filter(follows).collect();
     if following.is_empty() {
         return Ok(());

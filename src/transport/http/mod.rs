@@ -18,6 +18,7 @@
 //! | `mb-seq`, `ETag`, SSE `id`, extension `mbseq` | the position in the log |
 //! | extension `mbtopic` of what readers are sent; taken off what is published | `topic` |
 //! | `mb-version` | the version of a key |
+//! | `mb-ttl: 30s` of a `PUT`, extension `mbttl` (milliseconds) | how long the value holds for readers that have times to live (XDS) |
 //!
 //! A publication is answered when every route has it:
 //!

@@ -10,6 +10,8 @@
 //! | `Resource.version` | the key's version |
 //! | `version_info`, `system_version_info` | a position in the log |
 //! | `Any.value` | `data` |
+//! | `Resource.aliases` | extension `mbaliases`, with spaces between |
+//! | `Resource.ttl` | extension `mbttl`, in milliseconds |
 //! | the scope a node sees | the key's scope, by the rules of `nodes` |
 //! | a resource in a response | `change` = Put |
 //! | `removed_resources`; absence in a whole response | `change` = Delete |
@@ -20,7 +22,33 @@
 //!
 //! A client that comes back with something is not told that it is gone before the scope has settled (`state.settle`).
 //!
-//! Not supported: `Fetch` methods, compressed requests, times to live, aliases.
+//! An incremental client with the feature `meshbus.sync-marker` is told after the first answer of each type that it has all:
+//! by a resource `*` that has a version, the position, and no message.
+//!
+//! Writes are a service of their own, `meshbus.xds.v1.UpdateService` (`proto/meshbus/xds/v1/update.proto`): resources and
+//! names to delete, each under the version that it is to have, each with a status of its own. They go to the owner of the
+//! key and need `write` at its topic.
+//!
+//! Beside what is in the table, `istio.io/connections` are the nodes that are connected, by the id of their connection, and
+//! `istio.io/connect`, `istio.io/disconnect` and `istio.io/nack` what happened to them: the last thousand of each, with
+//! numbers as names and versions, from which a client resumes (`version_info` of its first request, or `{"*": NUMBER}`).
+//! They need `subscribe` at `bus/connections/#`.
+//!
+//! `istio.io/debug` with one name (`connections`, `syncz`, `config_dump?proxyID=ID`, `list`) and `istio.io/debug/syncz` are
+//! answered once, as istio's tools ask; with client status discovery (CSDS, both methods, by `node_id`) they need `admin` at
+//! `bus/connections/#`.
+//!
+//! A resource is asked for by its name or by one of its aliases, and always told by its name.
+//!
+//! What was written with a time to live (`Resource.ttl` of an update, `mb-ttl` over HTTP) is told with it to incremental
+//! clients with the feature `xds.config.supports-resource-ttl`, and told again without its message, three times within the
+//! shortest of the type. The bus itself lets nothing go.
+//!
+//! A client of the state of the world whose node has the metadata `GENERATOR: api` gets objects of Kubernetes as istio's
+//! configuration clients take them, in `istio.mcp.v1alpha1.Resource` (MCP over XDS): what they specify is the message of their kind
+//! where `descriptors` have it, else a `Struct`.
+//!
+//! Not supported: `istio.io/debug/config_dump`, compressed requests, times to live in the state of the world.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 

@@ -124,20 +124,25 @@ fn bootstrap(node: &str, xds: u16) -> Vec<u8> {
     output.stdout
 }
 
+/// Runs a script of this directory by a Python that has gRPC.
+pub(super) fn python(script: &str) -> Command {
+    let mut command = Command::new(named("MESHBUS_XDS_PYTHON", "a Python with grpcio (PyPI: grpcio)"));
+    command.arg(path_of(script));
+    command
+}
+
+fn path_of(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/xds").join(script)
+}
+
 fn command(language: Language) -> Command {
-    let script = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/xds").join(name);
     match language {
-        Language::Python => {
-            let mut command =
-                Command::new(named("MESHBUS_XDS_PYTHON", "a Python with grpcio (PyPI: grpcio)"));
-            command.arg(script("client.py"));
-            command
-        }
+        Language::Python => python("client.py"),
         Language::Node => {
             let hint = "a directory of node_modules with gRPC (npm: @grpc/grpc-js @grpc/grpc-js-xds)";
             let modules = named("MESHBUS_XDS_NODE", hint).join("node_modules");
             let mut command = Command::new("node");
-            command.arg(script("client.js")).arg(modules);
+            command.arg(path_of("client.js")).arg(modules);
             command
         }
     }

@@ -11,3 +11,4 @@ mod refusals;
 mod resources;
 mod rig;
 mod services;
+mod updates;

@@ -83,7 +83,10 @@ async fn each_type_has_a_service_of_its_own() {
         envoy.says(port, &first.says()).await;
         mesh.put(&endpoints("c1", &[second.port])).await;
         envoy.says(port, &second.says()).await;
-        assert_eq!(mesh.connections("apart").await.len(), 4, "a stream for each of four types");
+        until("a stream for each of four types", LIMIT, async || {
+            (mesh.connections("apart").await.len() == 4).then_some(())
+        })
+        .await;
     }
 }
 

@@ -16,6 +16,7 @@ use super::access::Caller;
 use super::encoded::to_json;
 use super::problem::Problem;
 use super::publish::{SEQ, query};
+use crate::config::values::Duration;
 use crate::core::access::Action;
 use crate::core::record::Record;
 use crate::core::selector::Selector;
@@ -24,7 +25,7 @@ use crate::core::write::{Operation, Precondition, Stored};
 use crate::core::{Envelope, Key, Seq, Topic};
 use crate::schema::cloudevents::media::{self, is_json};
 use crate::schema::kinds::proto_name;
-use crate::schema::{address, protobuf};
+use crate::schema::{address, protobuf, ttl};
 use crate::transport::http::codec::media_type;
 
 /// Items of a page when the client names no number, and the most it may name.
@@ -34,6 +35,8 @@ const PAGE_MAX: usize = 5000;
 const PAGE_BYTES: usize = 8 << 20;
 /// The header that tells the owner's version of a key.
 const VERSION: &str = "mb-version";
+/// The header with which a writer tells how long its value holds.
+const TTL: &str = "mb-ttl";
 
 /// The query of all three methods.
 #[derive(Debug, Default, Deserialize)]
@@ -168,7 +171,9 @@ fn message(shared: &Shared, key: &Key, envelope: &mut Envelope) -> Result<(), Pr
 fn page(shared: &Shared, caller: &Caller, wanted: &Wanted) -> Result<Response, Problem> {
     let limit = match wanted.limit.unwrap_or(PAGE) {
         limit @ 1..=PAGE_MAX => limit,
-        limit => return Err(Problem::bad_request(format!("limit is {limit}: it must be 1 to {PAGE_MAX}"))),
+        limit => {
+            return Err(Problem::bad_request(format!("limit is {limit}: it must be 1 to {PAGE_MAX}")));
+        }
     };
     let (at, after) = match &wanted.token {
         None => (None, None),
@@ -245,12 +250,21 @@ async fn write(shared: &Shared, request: Request, delete: bool) -> Result<Respon
             media_type(&head.headers).map_err(|error| Problem::bad_request(error.to_string()))?;
         envelope.data = read.bytes.clone();
         message(shared, &key, &mut envelope)?;
+        if let Some(text) = head.headers.get(TTL) {
+            set_ttl(&mut envelope, text)?;
+        }
         Operation::Put(Box::new(envelope))
     };
     shared.stats.received.add(1);
     let written = shared.bus.write(key, operation, precondition, wanted.dry_run).await;
     let stored = written.map_err(|refused| Problem::of_write(&refused, conditional))?;
     Ok(answer_write(&stored, delete, wanted.dry_run))
+}
+
+fn set_ttl(envelope: &mut Envelope, text: &HeaderValue) -> Result<(), Problem> {
+    let parsed = text.to_str().unwrap_or("?").parse::<Duration>();
+    let set = parsed.and_then(|duration| ttl::set(&mut envelope.extensions, duration.0));
+    set.map_err(|why| Problem::bad_request(format!("{TTL}: {why}")))
 }
 
 fn answer_write(stored: &Stored, delete: bool, dry_run: bool) -> Response {

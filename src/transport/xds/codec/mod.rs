@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod demand;
 pub mod frame;
 pub mod kinds;
+pub mod mcp;
 pub mod resource;
 pub mod response;
 pub mod services;

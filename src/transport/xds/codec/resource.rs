@@ -1,7 +1,11 @@
 //! One resource as it stands in responses, encoded once for all streams and both variants of the protocol.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
+use meshbus_proto::google;
+use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::core::Seq;
@@ -10,6 +14,8 @@ use crate::core::Seq;
 const RESOURCES: u32 = 2;
 const VERSION: u32 = 1;
 const NAME: u32 = 3;
+const ALIASES: u32 = 4;
+const TTL: u32 = 6;
 const TYPE_URL: u32 = 1;
 const VALUE: u32 = 2;
 
@@ -23,26 +29,82 @@ pub struct Encoded {
     pub name: ByteString,
     /// Its version.
     pub version: ByteString,
+    /// How long it holds without another word, where it tells that.
+    pub ttl: Option<Duration>,
+    /// Its other names.
+    pub aliases: Vec<ByteString>,
     bytes: Bytes,
     any_at: usize,
+}
+
+/// What a resource may say beside its message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// Its other names.
+    pub aliases: &'a [ByteString],
+    /// How long it holds without another word.
+    pub ttl: Option<Duration>,
 }
 
 impl Encoded {
     /// Encodes the message `value` of the type.
     pub fn new(seq: Seq, name: ByteString, version: ByteString, type_url: &str, value: &[u8]) -> Self {
-        let any = text_len(TYPE_URL, type_url.len()) + text_len(VALUE, value.len());
-        let any_field = key_len(RESOURCES) + encoded_len_varint(any as u64) + any;
-        let resource = text_len(VERSION, version.len()) + text_len(NAME, name.len()) + any_field;
-        let len = key_len(RESOURCES) + encoded_len_varint(resource as u64) + resource;
-        let mut bytes = BytesMut::with_capacity(len);
+        Self::put(seq, name, version, Extra::default(), Some((type_url, value)))
+    }
+
+    /// As [`new`](Self::new), with what else there is to say.
+    pub fn with(
+        seq: Seq,
+        name: ByteString,
+        version: ByteString,
+        extra: Extra<'_>,
+        (type_url, value): (&str, &[u8]),
+    ) -> Self {
+        Self::put(seq, name, version, extra, Some((type_url, value)))
+    }
+
+    /// A name and a version without a message; for incremental responses only.
+    pub fn bodiless(seq: Seq, name: ByteString, version: ByteString, extra: Extra<'_>) -> Self {
+        Self::put(seq, name, version, extra, None)
+    }
+
+    fn put(
+        seq: Seq,
+        name: ByteString,
+        version: ByteString,
+        Extra { aliases, ttl }: Extra<'_>,
+        message: Option<(&str, &[u8])>,
+    ) -> Self {
+        let life = ttl.map(|ttl| google::Duration {
+            seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(ttl.subsec_nanos()).unwrap_or_default(),
+        });
+        let any = message
+            .map(|(type_url, value)| text_len(TYPE_URL, type_url.len()) + text_len(VALUE, value.len()));
+        let field = |number, len: usize| key_len(number) + encoded_len_varint(len as u64) + len;
+        let resource = text_len(VERSION, version.len())
+            + text_len(NAME, name.len())
+            + aliases.iter().map(|alias| text_len(ALIASES, alias.len())).sum::<usize>()
+            + life.as_ref().map_or(0, |life| field(TTL, life.encoded_len()))
+            + any.map_or(0, |any| field(RESOURCES, any));
+        let mut bytes = BytesMut::with_capacity(field(RESOURCES, resource));
         put_len(&mut bytes, RESOURCES, resource);
         put_text(&mut bytes, VERSION, version.as_bytes());
         put_text(&mut bytes, NAME, name.as_bytes());
+        for alias in aliases {
+            put_text(&mut bytes, ALIASES, alias.as_bytes());
+        }
+        if let Some(life) = &life {
+            put_len(&mut bytes, TTL, life.encoded_len());
+            bytes.put_slice(&life.encode_to_vec());
+        }
         let any_at = bytes.len();
-        put_len(&mut bytes, RESOURCES, any);
-        put_text(&mut bytes, TYPE_URL, type_url.as_bytes());
-        put_text(&mut bytes, VALUE, value);
-        Self { seq, name, version, bytes: bytes.freeze(), any_at }
+        if let Some(((type_url, value), any)) = message.zip(any) {
+            put_len(&mut bytes, RESOURCES, any);
+            put_text(&mut bytes, TYPE_URL, type_url.as_bytes());
+            put_text(&mut bytes, VALUE, value);
+        }
+        Self { seq, name, version, ttl, aliases: aliases.to_vec(), bytes: bytes.freeze(), any_at }
     }
 
     /// The field of an incremental response.

@@ -43,6 +43,11 @@ pub struct ServerConfig {
     pub max_streams: usize,
     /// Most connections at a time; default 20000.
     pub max_connections: usize,
+    /// Least time between two publications of who is connected; what comes in between is told together, of each
+    /// connection the last. Default 100ms.
+    pub connection_interval: Duration,
+    /// How often it is told at most what a connection has accepted beyond the first of each type; default 10s.
+    pub status_interval: Duration,
 }
 
 /// A rule of `nodes`: all that it gives must be so. A text that ends with `*` is what the value begins with.
@@ -78,6 +83,8 @@ impl Default for ServerConfig {
             max_queued: 4096,
             max_streams: 100_000,
             max_connections: 20_000,
+            connection_interval: Duration::from_millis(100),
+            status_interval: Duration::from_secs(10),
         }
     }
 }

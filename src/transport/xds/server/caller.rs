@@ -17,6 +17,9 @@ use crate::transport::xds::codec::status::{Code, Status};
 /// Secrets of Kubernetes.
 const KUBERNETES_SECRET: &str = "core/v1/Secret";
 
+/// The topics of all connections.
+const CONNECTIONS: &str = "bus/connections/#";
+
 /// The caller of a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
@@ -70,6 +73,37 @@ impl Caller {
     /// Whether the caller may see what travels on a topic.
     pub(super) fn may_see(&self, topic: &Topic) -> bool {
         self.access.allows(self.principal.as_deref(), Action::Subscribe, topic)
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED` where the caller may not look into the bus at its connections.
+    pub(super) fn check_admin(&self) -> Result<(), Status> {
+        self.check_all(Action::Admin, "administer")
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED` where the caller may not follow all connections.
+    pub(super) fn check_connections(&self) -> Result<(), Status> {
+        self.check_all(Action::Subscribe, "subscribe to")
+    }
+
+    fn check_all(&self, action: Action, verb: &str) -> Result<(), Status> {
+        let all = TopicFilter::parse(CONNECTIONS);
+        if all.is_ok_and(|all| self.access.allows_filter(self.principal.as_deref(), action, &all)) {
+            return Ok(());
+        }
+        let who = self.principal.as_deref().unwrap_or("nobody");
+        Err(Status::new(Code::PermissionDenied, format!("{who} may not {verb} {CONNECTIONS}")))
+    }
+
+    /// # Errors
+    /// `PERMISSION_DENIED` where the caller may not write what travels on a topic.
+    pub(super) fn check_write(&self, topic: &Topic) -> Result<(), Status> {
+        if self.access.allows(self.principal.as_deref(), Action::Write, topic) {
+            return Ok(());
+        }
+        let who = self.principal.as_deref().unwrap_or("nobody");
+        Err(Status::new(Code::PermissionDenied, format!("{who} may not write {topic}")))
     }
 }
 

@@ -12,17 +12,21 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::caller::Caller;
+use super::clients::Clients;
+use super::exchange::{Exchange, Service};
 use super::requests::Requests;
 use super::stream::Stream;
-use crate::transport::xds::codec::services::{self, Method};
+use super::update::Updates;
+use crate::transport::xds::codec::services::{self, Call};
 use crate::transport::xds::codec::status::{Code, Status};
 
 /// The body of an answer: a stream, or nothing.
-pub(super) type Body =
-    StreamBody<Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
+pub(super) type Body = StreamBody<Frames>;
+type Frames = Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -59,7 +63,7 @@ fn open(
     subject: Option<&ByteString>,
     request: Request<Incoming>,
 ) -> Result<Body, Status> {
-    let method = services::method(request.uri().path()).ok_or_else(|| {
+    let call = services::call(request.uri().path()).ok_or_else(|| {
         let text = format!("there is no method {}", request.uri().path());
         Status::new(Code::Unimplemented, text)
     })?;
@@ -71,23 +75,33 @@ fn open(
     };
     let max = shared.config.max_request.0 as usize;
     let requests = Requests::new(request.into_body(), max, shared.budget.clone());
-    let stream = open_stream(shared, method, caller, peer, requests);
-    let frames = stream::unfold((stream, seat), |(mut stream, seat)| async move {
-        let frame = stream.next().await?;
-        Some((Ok(frame), (stream, seat)))
-    });
-    Ok(StreamBody::new(Box::pin(frames)))
+    let shared = Arc::clone(shared);
+    // Boxed: the future that yields frames moves them each time.
+    let frames: Frames = match call {
+        Call::Discovery(method) => {
+            let stream = Box::new(Stream::new(shared, method, caller, peer, requests));
+            Box::pin(stream::unfold((stream, seat), |(mut stream, seat)| async move {
+                let frame = stream.next().await?;
+                Some((Ok(frame), (stream, seat)))
+            }))
+        }
+        Call::Update { once } => {
+            let updates = Updates::new(Arc::clone(&shared), caller, peer);
+            exchange(Exchange::new(shared, requests, Service::Updates(updates), once), seat)
+        }
+        Call::ClientStatus { once } => {
+            let clients = Clients::new(Arc::clone(&shared), caller)?;
+            exchange(Exchange::new(shared, requests, Service::Clients(clients), once), seat)
+        }
+    };
+    Ok(StreamBody::new(frames))
 }
 
-fn open_stream(
-    shared: &Arc<Shared>,
-    method: Method,
-    caller: Caller,
-    peer: SocketAddr,
-    requests: Requests,
-) -> Box<Stream> {
-    // Boxed: the future that yields frames moves it each time.
-    Box::new(Stream::new(Arc::clone(shared), method, caller, peer, requests))
+fn exchange(exchange: Exchange, seat: OwnedSemaphorePermit) -> Frames {
+    Box::pin(stream::unfold((Box::new(exchange), seat), |(mut exchange, seat)| async move {
+        let frame = exchange.next().await?;
+        Some((Ok(frame), (exchange, seat)))
+    }))
 }
 
 /// # Errors

@@ -16,15 +16,16 @@ use parking_lot::Mutex;
 
 use super::full::{Full, Fulls};
 use super::inbox::{Entry, Inbox, Waiting};
-use super::item::{Batch, Item};
+use super::item::{Batch, Item, name_of};
 use crate::core::bus::Ingress;
 use crate::core::consumer::Overflow;
 use crate::core::record::Records;
 use crate::core::selector::Selector;
-use crate::core::state::Snapshot;
+use crate::core::state::{Held, Snapshot};
 use crate::core::subscription::{Message, Start, Subscription};
 use crate::core::{Change, Seq};
 use crate::runtime::shutdown::Shutdown;
+use crate::schema::aliases;
 use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::kinds::kind_of;
 
@@ -45,6 +46,8 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 struct Index {
     types: HashMap<ByteString, Takers>,
+    /// Names by their aliases, of types of which one was looked for.
+    aliases: HashMap<ByteString, HashMap<ByteString, ByteString>>,
     /// All that was changed up to here is told.
     told: Seq,
 }
@@ -125,6 +128,7 @@ impl Feed {
             }
             if takers.is_empty() {
                 index.types.remove(type_url);
+                index.aliases.remove(type_url);
             }
         }
         (self.bus.snapshot(), inbox.take())
@@ -142,6 +146,29 @@ impl Feed {
         self.fulls.get(wanted, &self.scope, changed.unwrap_or_default(), snapshot)
     }
 
+    /// The name of the resource that has an alias.
+    pub(super) fn named(
+        &self,
+        type_url: &ByteString,
+        alias: &ByteString,
+        snapshot: &Snapshot,
+    ) -> Option<ByteString> {
+        let mut index = self.index.lock();
+        if !index.types.contains_key(type_url) {
+            return None;
+        }
+        // Looked for once; from then on changes tell.
+        let aliases = index.aliases.entry(type_url.clone()).or_insert_with(|| {
+            let held = snapshot.range(Some(&self.scope), Some(type_url), None).map(Held::record);
+            held.flat_map(|record| {
+                let aliases = aliases::of(&record.envelope.extensions).into_iter();
+                aliases.map(|alias| (alias, name_of(&record).clone())).collect::<Vec<_>>()
+            })
+            .collect()
+        });
+        aliases.get(alias).cloned()
+    }
+
     /// Tells changes to those who want them.
     fn tell(&self, records: &Records) {
         let Some(last) = records.last().map(|record| record.seq) else { return };
@@ -150,6 +177,9 @@ impl Feed {
         index.told = last;
         let snapshot = self.bus.snapshot();
         for changed in changes(records, &index, &snapshot, last) {
+            if let Some(aliases) = index.aliases.get_mut(&changed.type_url) {
+                changed.items.iter().for_each(|item| rename(aliases, item));
+            }
             if let Some(takers) = index.types.get_mut(&changed.type_url) {
                 takers.changed = last;
                 takers.tell(changed, before);
@@ -245,7 +275,9 @@ impl Takers {
         let prefixes = if self.prefixes.is_empty() { None } else { Some(name.match_indices('/')) };
         let prefixed =
             prefixes.into_iter().flatten().filter_map(|(at, _)| self.prefixes.get(name.get(..=at)?));
-        for inbox in self.names.get(name).into_iter().chain(prefixed).flatten() {
+        let aliases = item.aliases();
+        let aliased = aliases.iter().filter_map(|alias| self.names.get(alias));
+        for inbox in self.names.get(name).into_iter().chain(aliased).chain(prefixed).flatten() {
             inbox.push(Entry::One(type_url.clone(), Arc::clone(item)), before);
         }
     }
@@ -282,6 +314,17 @@ impl Takers {
 
     fn is_empty(&self) -> bool {
         self.all.is_empty() && self.prefixes.is_empty() && self.names.is_empty()
+    }
+}
+
+/// Notes the aliases that a resource has now.
+fn rename(aliases: &mut HashMap<ByteString, ByteString>, item: &Item) {
+    let own = item.aliases();
+    if !aliases.is_empty() {
+        aliases.retain(|_, name| name != item.name());
+    }
+    if !item.is_removed() {
+        aliases.extend(own.into_iter().map(|alias| (alias, item.name().clone())));
     }
 }
 

@@ -27,13 +27,7 @@ impl Feeds {
         node: &Node,
         principal: Option<&ByteString>,
     ) -> Result<Arc<Feed>, Status> {
-        let Some(scope) = shared.config.scope_of(node, principal.map(|name| &**name)) else {
-            let text = format!(
-                "no scope is for node {:?} of cluster {:?}: see the setting nodes",
-                node.id, node.cluster
-            );
-            return Err(Status::new(Code::PermissionDenied, text));
-        };
+        let scope = scope_of(shared, node, principal)?;
         let mut feeds = self.0.lock();
         if let Some(feed) = feeds.get(scope) {
             return Ok(Arc::clone(feed));
@@ -46,4 +40,22 @@ impl Feeds {
         }
         Ok(feed)
     }
+}
+
+/// The scope that a node may see.
+///
+/// # Errors
+/// `PERMISSION_DENIED` where the settings have none for it.
+pub(super) fn scope_of<'a>(
+    shared: &'a Shared,
+    node: &Node,
+    principal: Option<&ByteString>,
+) -> Result<&'a str, Status> {
+    shared.config.scope_of(node, principal.map(|name| &**name)).ok_or_else(|| {
+        let text = format!(
+            "no scope is for node {:?} of cluster {:?}: see the setting nodes",
+            node.id, node.cluster
+        );
+        Status::new(Code::PermissionDenied, text)
+    })
 }

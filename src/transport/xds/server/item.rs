@@ -4,10 +4,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use meshbus_proto::xds::Node;
 
 use crate::core::state::version_of;
 use crate::core::{Change, Record, Seq};
-use crate::transport::xds::codec::resource::Encoded;
+use crate::schema::registry::Registry;
+use crate::schema::{aliases, ttl};
+use crate::transport::xds::codec::mcp;
+use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
 
 /// One change of a resource.
@@ -53,6 +57,14 @@ impl Item {
 
     pub(super) fn name(&self) -> &ByteString {
         name_of(&self.record)
+    }
+
+    /// Its other names; of what is gone, those that it had.
+    pub(super) fn aliases(&self) -> Vec<ByteString> {
+        match &self.record.previous {
+            Some(previous) if self.is_removed() => aliases::of(&previous.extensions),
+            _ => aliases::of(&self.record.envelope.extensions),
+        }
     }
 
     pub(super) fn is_removed(&self) -> bool {
@@ -101,13 +113,64 @@ pub(super) fn named(resources: &[Arc<Encoded>]) -> Arc<[Named]> {
     resources.iter().map(|resource| (resource.name.clone(), resource.version.clone())).collect()
 }
 
+/// How resources are written for a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As for nearly all, so that it is written once.
+    #[default]
+    Shared,
+    /// With times to live.
+    Living,
+    /// Objects of Kubernetes as istio's configuration clients take them.
+    Mcp,
+}
+
+impl Form {
+    /// The form for a client.
+    pub(super) fn of(node: &Node, variant: Variant) -> Self {
+        let living = node.client_features.iter().any(|feature| feature == TTL_FEATURE);
+        match variant {
+            Variant::Sotw if node.metadata_text("GENERATOR") == Some("api") => Self::Mcp,
+            Variant::Delta if living => Self::Living,
+            Variant::Sotw | Variant::Delta => Self::Shared,
+        }
+    }
+}
+
+/// The feature of clients that let a resource go when its time is over.
+const TTL_FEATURE: &str = "xds.config.supports-resource-ttl";
+
+/// Encodes what a record holds, in a form.
+pub(super) fn encode_as(form: Form, record: &Record, kinds: &Registry) -> Encoded {
+    match (form, record.envelope.change.key()) {
+        (Form::Living, Some(key)) => {
+            let message = (&*key.type_url, &*record.envelope.data);
+            let (aliases, ttl) =
+                (aliases::of(&record.envelope.extensions), ttl::of(&record.envelope.extensions));
+            let extra = Extra { aliases: &aliases, ttl };
+            Encoded::with(record.seq, key.name.clone(), version_of(record), extra, message)
+        }
+        (Form::Mcp, Some(key)) if mcp::is_object(&key.type_url) => {
+            let version = version_of(record);
+            let named = (&*key.type_url, &*key.name, &*version);
+            match mcp::resource(&kinds.descriptors(), named, &record.envelope.data) {
+                Some(value) => Encoded::new(record.seq, key.name.clone(), version, mcp::RESOURCE, &value),
+                None => encode(record),
+            }
+        }
+        _ => encode(record),
+    }
+}
+
 /// Encodes what a record holds.
 pub(super) fn encode(record: &Record) -> Encoded {
     let (type_url, data) = match record.envelope.change.key() {
         Some(key) => (&*key.type_url, &*record.envelope.data),
         None => ("", &[][..]),
     };
-    Encoded::new(record.seq, name_of(record).clone(), version_of(record), type_url, data)
+    let aliases = aliases::of(&record.envelope.extensions);
+    let extra = Extra { aliases: &aliases, ttl: None };
+    Encoded::with(record.seq, name_of(record).clone(), version_of(record), extra, (type_url, data))
 }
 
 /// The name of a record's key; records of feeds have one.

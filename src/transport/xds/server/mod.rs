@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
@@ -19,6 +20,9 @@ use tracing::{debug, info};
 
 use self::feeds::Feeds;
 use self::requests::Budget;
+use self::rings::Rings;
+use self::roll::Roll;
+use self::roster::Roster;
 use super::config::ServerConfig;
 use crate::core::bus::Ingress;
 use crate::core::delivery::{Assurance, Guarantee};
@@ -28,17 +32,24 @@ use crate::runtime::certificate::Subject;
 use crate::runtime::connection::{self, Limits};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{listener, tls};
+use crate::schema::registry::Registry;
 use crate::transport::{Announcement, Connector, Link};
 
 mod caller;
+mod clients;
 mod dispatch;
+mod exchange;
 mod feed;
 mod feeds;
 mod full;
 mod inbox;
 mod item;
 mod requests;
+mod rings;
+mod roll;
+mod roster;
 mod stream;
+mod update;
 
 #[cfg(test)]
 mod testing;
@@ -64,9 +75,13 @@ pub struct Server {
 struct Shared {
     config: ServerConfig,
     bus: Ingress,
+    kinds: Arc<Registry>,
     stats: Arc<ConnectorStats>,
     shutdown: Shutdown,
     feeds: Feeds,
+    roll: Roll,
+    roster: Roster,
+    rings: Rings,
     budget: Budget,
     /// Seats of streams.
     streams: Arc<Semaphore>,
@@ -96,9 +111,13 @@ impl Server {
         let address = listener.local_addr().map_err(|error| denied(error.to_string()))?;
         let shared = Arc::new(Shared {
             bus: link.bus.clone(),
+            kinds: Arc::clone(&link.kinds),
             stats: Arc::clone(&link.stats),
             shutdown: link.shutdown.clone(),
             feeds: Feeds::default(),
+            roll: Roll::new(link.bus.clone(), Arc::clone(&link.stats), config.connection_interval.0),
+            roster: Roster::default(),
+            rings: Rings::new(micros()),
             budget: Budget::new(config.max_buffered.0.max(config.max_request.0) as usize),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             config: config.clone(),
@@ -119,7 +138,11 @@ impl Server {
                 }
             }
         };
-        tokio::join!(connections, refuse);
+        tokio::select! {
+            _ended = async { tokio::join!(connections, refuse) } => {}
+            () = shared.roll.run() => {}
+        }
+        shared.roll.close().await;
         self.bound.send_replace(None);
         Ok(())
     }
@@ -144,6 +167,12 @@ impl Connector for Server {
         let try_it = format!("meshbus bootstrap grpc -s {address} > bootstrap.json");
         Some(Announcement { address, try_it })
     }
+}
+
+/// Microseconds since 1970.
+fn micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or_default()
 }
 
 async fn connect(

@@ -50,6 +50,7 @@ pub(super) struct Served {
     pub(super) bus: Bus,
     pub(super) address: SocketAddr,
     pub(super) shutdown: Shutdown,
+    pub(super) stats: Arc<ConnectorStats>,
     mailbox: Arc<Mailbox>,
     task: JoinHandle<Result<(), Error>>,
 }
@@ -87,10 +88,10 @@ async fn start(state: StateBound, settings: &str) -> Served {
         shutdown: Shutdown::new(),
         stats: Arc::new(ConnectorStats::default()),
     };
-    let shutdown = link.shutdown.clone();
+    let (shutdown, stats) = (link.shutdown.clone(), Arc::clone(&link.stats));
     let task = task::spawn("server", async move { server.run(&mut link).await });
     let address = soon(bound.wait_for(Option::is_some)).await.unwrap().unwrap();
-    Served { bus, address, shutdown, mailbox, task }
+    Served { bus, address, shutdown, stats, mailbox, task }
 }
 
 impl Served {
@@ -135,6 +136,16 @@ impl Served {
     /// A stream of the aggregated service, state of the world.
     pub(super) async fn sotw(&self) -> Sotw {
         Driver::open(self.channel().await, aggregated(Variant::Sotw)).await.unwrap()
+    }
+
+    /// Waits until the one connection shows a value at a place.
+    pub(super) async fn shows(&self, place: &str, value: &str) {
+        soon(async {
+            while self.connections(1).await[0].pointer(place).and_then(|it| it.as_str()) != Some(value) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// Waits until as many streams are connections on the bus.

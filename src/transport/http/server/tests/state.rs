@@ -177,3 +177,16 @@ async fn a_typed_key_has_the_topic_its_type_says() {
     }
     served.end().await;
 }
+
+#[tokio::test]
+async fn a_writer_may_say_how_long_its_value_holds() {
+    let served = serve("").await;
+    let path = "/v1/state?name=lamp/1";
+    served.call("PUT", path, &[("mb-ttl", "1m30s")], b"on").await;
+    let event = served.call("GET", path, &[("accept", "application/cloudevents+json")], b"").await.json();
+    assert_eq!(event["mbttl"], 90_000);
+    for wrong in ["30", "0s", "soon", "60d"] {
+        served.call("PUT", path, &[("mb-ttl", wrong)], b"off").await.problem(400);
+    }
+    served.end().await;
+}

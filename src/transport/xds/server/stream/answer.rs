@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use hashbrown::HashSet;
 
+use super::flush::wants;
 use super::of_type::OfType;
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
@@ -15,7 +16,7 @@ use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::Variant;
 use crate::transport::xds::codec::status::{Code, Status};
 use crate::transport::xds::server::full::Full;
-use crate::transport::xds::server::item::{encode, name_of};
+use crate::transport::xds::server::item::name_of;
 
 /// Answers what a request asks for, and returns what is wanted no more: all, where the position to resume from is no
 /// longer held and the client has to begin again with versions.
@@ -40,7 +41,7 @@ pub(super) fn answer(
         return Vec::new();
     }
     let plain = asked.answer == [Interest::All] && asked.known.is_empty() && asked.resume.is_none();
-    if plain && session.may_see_all(type_url) {
+    if plain && session.shares(type_url) {
         full((type_url, of), session, snapshot, outbox);
         return Vec::new();
     }
@@ -77,7 +78,7 @@ pub(super) fn whole(
     snapshot: &Snapshot,
     outbox: &mut Outbox,
 ) {
-    if of.demand.is_wildcard() && errors.is_empty() && session.may_see_all(type_url) {
+    if of.demand.is_wildcard() && errors.is_empty() && session.shares(type_url) {
         return full((type_url, of), session, snapshot, outbox);
     }
     let resources = wanted(type_url, of, session, snapshot);
@@ -97,7 +98,7 @@ pub(super) fn wanted(
     for interest in of.demand.interests() {
         session.look_up(type_url, &interest, snapshot, |record| found.add(record));
     }
-    found.0.iter().map(|record| Arc::new(encode(record))).collect()
+    found.0.iter().map(|record| session.encode(record)).collect()
 }
 
 /// Sends all of the type from responses that streams share.
@@ -174,7 +175,7 @@ fn gather(
             gone.insert(name.clone());
         }
     }
-    gathered.resources = found.0.iter().map(|record| Arc::new(encode(record))).collect();
+    gathered.resources = found.0.iter().map(|record| session.encode(record)).collect();
     gathered.removed = gone.into_iter().collect();
 }
 
@@ -200,11 +201,11 @@ fn changed_since(
     for record in changes.map(Held::record) {
         let Some(key) = record.envelope.change.key() else { continue };
         let ours = key.type_url == *type_url && key.scope == *session.feed.scope();
-        if !ours || !of.demand.wants(&key.name) || !session.may_see(&record) {
+        if !ours || !wants(of, &record) || !session.may_see(&record) {
             continue;
         }
         match record.envelope.change {
-            Change::Put(..) => gathered.resources.push(Arc::new(encode(&record))),
+            Change::Put(..) => gathered.resources.push(session.encode(&record)),
             _ => gathered.removed.push(key.name.clone()),
         }
     }

@@ -15,14 +15,15 @@ use super::of_type::{OfType, Pending};
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
 use super::withheld::gone;
-use crate::core::Seq;
 use crate::core::state::{Held, Snapshot};
+use crate::core::{Record, Seq};
+use crate::schema::aliases;
 use crate::transport::xds::codec::cluster::endpoints_of;
 use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, REFERS_TO_CLUSTERS};
 use crate::transport::xds::codec::response::Variant;
 use crate::transport::xds::codec::status::{Code, Status};
-use crate::transport::xds::server::item::Item;
+use crate::transport::xds::server::item::{Item, name_of};
 
 /// How long what refers to new clusters waits for the client's answer to them.
 pub(super) const WARM: Duration = Duration::from_secs(5);
@@ -130,7 +131,7 @@ fn tell_delta(
         let split = pass == Pass::Put && batch.items.iter().any(|item| item.is_removed());
         let news = batch.items.iter().all(|item| of.demand.is_news(item.name(), item.seq()));
         let fits = batch.len() <= outbox.max;
-        if !split && news && fits && of.demand.is_wildcard() && session.may_see_all(type_url) {
+        if !split && news && fits && of.demand.is_wildcard() && session.shares(type_url) {
             of.pending = Pending::Nothing;
             of.demand.told(
                 &[Interest::All],
@@ -146,7 +147,7 @@ fn tell_delta(
         if item.is_removed() {
             gathered.removed.push(item.name().clone());
         } else {
-            gathered.resources.push(Arc::clone(item.encoded()));
+            gathered.resources.push(session.encoded(&item));
         }
     }
     if !gathered.is_empty() {
@@ -164,9 +165,9 @@ fn tell_whole(
 ) {
     let items = of.pending.take();
     let visible = |item: &&Arc<Item>| session.may_see(item.record());
-    let news = items.iter().filter(visible).any(|item| of.demand.is_news(item.name(), item.seq()));
+    let news = items.iter().filter(visible).any(|item| is_news(of, item));
     let gone = items.iter().filter(|item| item.is_removed()).filter(visible);
-    of.kept.extend(gone.map(|item| (item.name().clone(), Arc::clone(item.encoded()))));
+    of.kept.extend(gone.map(|item| (item.name().clone(), session.encoded(item))));
     if pass == Pass::All && (news || of.again || !of.kept.is_empty()) {
         of.again = false;
         of.kept.clear();
@@ -194,7 +195,7 @@ fn tell_partly((type_url, of): (&ByteString, &mut OfType), session: &Session, ou
             let text = format!("{:?} was removed", item.name());
             gathered.errors.push((item.name().clone(), Status::new(Code::NotFound, text)));
         } else {
-            gathered.resources.push(Arc::clone(item.encoded()));
+            gathered.resources.push(session.encoded(&item));
         }
     }
     if !gathered.is_empty() {
@@ -202,10 +203,22 @@ fn tell_partly((type_url, of): (&ByteString, &mut OfType), session: &Session, ou
     }
 }
 
+/// Whether a change is news to the client, which may know the resource by another name.
+fn is_news(of: &OfType, item: &Item) -> bool {
+    let news = |name: &ByteString| of.demand.is_news(name, item.seq());
+    news(item.name()) || item.aliases().iter().any(news)
+}
+
+/// Whether what a record holds is wanted, by whatever name.
+pub(super) fn wants(of: &OfType, record: &Record) -> bool {
+    of.demand.wants(name_of(record))
+        || aliases::of(&record.envelope.extensions).iter().any(|alias| of.demand.wants(alias))
+}
+
 /// Takes what waits and is news to this client.
 fn take(of: &mut OfType, pass: Pass, session: &Session) -> Vec<Arc<Item>> {
     let mut items = of.pending.take();
-    items.retain(|item| of.demand.is_news(item.name(), item.seq()) && session.may_see(item.record()));
+    items.retain(|item| is_news(of, item) && session.may_see(item.record()));
     if pass == Pass::Put {
         let (removed, put) = items.into_iter().partition(|item: &Arc<Item>| item.is_removed());
         for item in removed {
@@ -215,6 +228,7 @@ fn take(of: &mut OfType, pass: Pass, session: &Session) -> Vec<Arc<Item>> {
     }
     for item in &items {
         of.demand.told_name(item.name(), item.seq());
+        item.aliases().iter().for_each(|alias| of.demand.told_name(alias, item.seq()));
     }
     items
 }
@@ -235,7 +249,7 @@ pub(super) fn missed(
     })?;
     let ours = changes.map(Held::record).filter(|record| {
         record.envelope.change.key().is_some_and(|key| {
-            key.type_url == *type_url && key.scope == *session.feed.scope() && of.demand.wants(&key.name)
+            key.type_url == *type_url && key.scope == *session.feed.scope() && wants(of, record)
         })
     });
     Ok(ours.map(|record| Arc::new(Item::new(record, snapshot.seq()))).collect())

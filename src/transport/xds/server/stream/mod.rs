@@ -16,16 +16,17 @@ use prost::Message;
 use tokio::time::sleep_until;
 use tracing::debug;
 
+use self::aside::{Aside, is_aside};
 use self::flush::{Hold, flush, missed};
 use self::of_type::{Answered, OfType};
-use self::outbox::Outbox;
+use self::outbox::{Gathered, Outbox};
 use self::presence::Presence;
 use self::session::Session;
 use super::Shared;
 use super::caller::Caller;
 use super::feed::Feed;
 use super::inbox::{Entry, Inbox, Waiting};
-use super::item::name_of;
+use super::item::{Form, name_of};
 use super::requests::Requests;
 use crate::core::Seq;
 use crate::core::state::{Snapshot, version_of};
@@ -37,7 +38,9 @@ use crate::transport::xds::codec::services::Method;
 use crate::transport::xds::codec::status::{Code, Status};
 
 mod answer;
+mod aside;
 mod flush;
+mod life;
 mod of_type;
 mod outbox;
 mod presence;
@@ -60,6 +63,7 @@ pub(super) struct Stream {
     /// Endpoints of clusters that have changed while the client was away: it needs them whatever version it has.
     owed: Vec<ByteString>,
     presence: Presence,
+    aside: Aside,
     end: End,
 }
 
@@ -78,6 +82,12 @@ enum Event {
     Changed,
     Warm,
     Settled,
+    /// It is time to tell that something still holds.
+    Beat,
+    /// Something has happened to connections.
+    Happened,
+    /// It is time to tell how the client stands.
+    Due,
     Drain,
 }
 
@@ -110,6 +120,7 @@ impl Stream {
             hold: None,
             owed: Vec::new(),
             presence,
+            aside: Aside::default(),
             end: End::Open,
         }
     }
@@ -130,8 +141,10 @@ impl Stream {
                 End::Ended => return None,
             }
             let event = self.event().await;
-            if let Err(status) = self.on(event) {
-                self.end = End::Ending(status);
+            match self.on(event) {
+                Err(status) => self.end = End::Ending(status),
+                Ok(()) if self.method.once => self.end_fetch(),
+                Ok(()) => {}
             }
             // Before the response, so that whoever follows connections knows a node when it is told something.
             self.presence.tell(&self.types).await;
@@ -140,7 +153,7 @@ impl Stream {
 
     async fn event(&mut self) -> Event {
         let inbox = self.session.as_ref().map(|session| Arc::clone(&session.inbox));
-        let until = self.hold.map(|hold| hold.until);
+        let (until, beat) = (self.hold.map(|hold| hold.until), self.next_beat());
         let withholds = self.types.values().any(|of| of.withheld.is_waiting());
         let feed = self.session.as_ref().filter(|_| withholds).map(|session| &*session.feed);
         tokio::select! {
@@ -148,6 +161,9 @@ impl Stream {
             () = arrived(inbox.as_deref()) => Event::Changed,
             () = reached(until) => Event::Warm,
             () = settled(feed) => Event::Settled,
+            () = reached(self.presence.due()) => Event::Due,
+            () = reached(beat) => Event::Beat,
+            () = self.aside.happened() => Event::Happened,
             () = self.shared.shutdown.drain() => Event::Drain,
         }
     }
@@ -170,8 +186,24 @@ impl Stream {
                 }
                 self.on_changed()
             }
+            Event::Due => Ok(()),
+            Event::Beat => {
+                self.on_beat();
+                Ok(())
+            }
+            Event::Happened => self.on_happened(),
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
         }
+    }
+
+    /// Ends a call that has one response: there is one also where nothing was asked for.
+    fn end_fetch(&mut self) {
+        let Some((type_url, of)) = self.types.iter_mut().next() else { return };
+        if self.outbox.last() == 0 {
+            let at = self.shared.bus.snapshot().seq();
+            self.outbox.send(of, type_url, at, true, &Gathered::default());
+        }
+        self.end = End::Ending(Status::ok());
     }
 
     fn on_changed(&mut self) -> Result<(), Status> {
@@ -198,12 +230,17 @@ impl Stream {
             }
             (None, given) => given.into(),
         };
+        if is_aside(&type_url) {
+            return self.on_aside(&type_url, request, &nonce);
+        }
         let Some(session) = &self.session else { return Ok(()) };
         let of = self.types.entry(type_url.clone()).or_insert_with(|| OfType::new(kind_of(&type_url)));
+        let first = of.standing.accepted == 0;
         match of.answered(nonce_number(&nonce), refusal) {
             Answered::Refused => self.presence.refused(&session.node, &type_url, of),
             Answered::Recovered => self.presence.stands(),
-            Answered::Accepted | Answered::Nothing => {}
+            Answered::Accepted => self.presence.accepted(&type_url, first),
+            Answered::Nothing => {}
         }
         let legacy = of.kind.legacy_wildcard && !session.is_grpc();
         let mut asked = match &mut request {
@@ -215,6 +252,9 @@ impl Stream {
             for name in self.owed.drain(..) {
                 asked.known.remove(&name);
             }
+        }
+        if asked.first || !asked.added.is_empty() || !asked.dropped.is_empty() {
+            self.presence.wants(&type_url, &of.demand);
         }
         self.count_names()?;
         self.answer(&type_url, &asked)
@@ -235,8 +275,14 @@ impl Stream {
             // An Envoy takes responses of any length, and counts the first of a type as all of it.
             self.outbox.max = self.outbox.max.max(self.shared.config.max_request.0 as usize);
         }
-        self.presence.met(&node, &feed, self.caller.principal());
-        self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets });
+        if self.method.once {
+            // There is but one response, and nobody is connected.
+            self.outbox.max = usize::MAX;
+        } else {
+            self.presence.met(&node, &feed, self.caller.principal());
+        }
+        let (form, kinds) = (Form::of(&node, variant), Arc::clone(&self.shared.kinds));
+        self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets, form, kinds });
         Ok(())
     }
 
@@ -248,6 +294,9 @@ impl Stream {
             return Ok(());
         };
         let dropped = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
+        if asked.first && dropped.is_empty() && session.wants_marker() {
+            self.outbox.mark(of, type_url, snapshot.seq());
+        }
         if *type_url == CLUSTER && (!asked.known.is_empty() || asked.resume.is_some()) {
             self.owed = changed_endpoints(asked, of, session, &snapshot);
         }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
+use super::life::Life;
 use super::withheld::Withheld;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::Demand;
@@ -26,6 +27,7 @@ pub(super) struct OfType {
     pub(super) again: bool,
     /// What is gone but is still told for now, by name, as others may refer to it; state of the world only.
     pub(super) kept: HashMap<ByteString, Arc<Encoded>>,
+    pub(super) life: Life,
     unanswered: VecDeque<Sent>,
     pub(super) standing: Standing,
 }
@@ -86,6 +88,7 @@ impl OfType {
             pending: Pending::Nothing,
             again: false,
             kept: HashMap::new(),
+            life: Life::default(),
             unanswered: VecDeque::new(),
             standing: Standing::default(),
         }
@@ -118,7 +121,8 @@ impl OfType {
                 }
             }
             Some(message) => {
-                self.standing.refused = Some(Refusal { nonce: sent.nonce, message, names: sent.names });
+                let names = blamed(&message, &sent.names).unwrap_or(sent.names);
+                self.standing.refused = Some(Refusal { nonce: sent.nonce, message, names });
                 Answered::Refused
             }
         }
@@ -139,6 +143,18 @@ impl OfType {
     pub(super) fn is_unanswered(&self, nonce: u32) -> bool {
         self.unanswered.iter().any(|sent| sent.nonce == nonce)
     }
+}
+
+/// Those of the names that a refusal's text holds as words; `None` where it holds none, so that all may be meant.
+fn blamed(message: &str, names: &[Named]) -> Option<Arc<[Named]>> {
+    let between =
+        |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '(' | ')' | '<' | '>');
+    let words: HashSet<&str> = message
+        .split(between)
+        .flat_map(|word| [word, word.trim_matches(['.', ':', ';', '[', ']', '{', '}', '!'])])
+        .collect();
+    let blamed: Arc<[Named]> = names.iter().filter(|(name, _)| words.contains(&**name)).cloned().collect();
+    (!blamed.is_empty()).then_some(blamed)
 }
 
 impl Pending {
@@ -203,6 +219,30 @@ impl Pending {
             Self::Nothing => Seq::default(),
             Self::Shared(batch) => batch.items.last().map(|item| item.at).unwrap_or_default(),
             Self::Named(items) => items.values().map(|item| item.at).max().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_of_the_resources_that_it_names() {
+        let names: Vec<Named> = ["c1", "c10", "out|80||a.b", "x"]
+            .into_iter()
+            .map(|name| (ByteString::from(name), ByteString::from("1")))
+            .collect();
+        for (message, expected) in [
+            ("Error adding/updating cluster(s) c10: no such thing", vec!["c10"]),
+            ("[out|80||a.b]: wrong, and \"c1\".", vec!["c1", "out|80||a.b"]),
+            ("c100 c1x nothing of ours", vec![]),
+            ("", vec![]),
+        ] {
+            let blamed = blamed(message, &names);
+            let blamed: Vec<&str> =
+                blamed.iter().flat_map(|names| names.iter().map(|(name, _)| &**name)).collect();
+            assert_eq!(blamed, expected, "{message}");
         }
     }
 }

@@ -8,7 +8,8 @@ use bytestring::ByteString;
 
 use super::of_type::OfType;
 use crate::core::Seq;
-use crate::transport::xds::codec::resource::Encoded;
+use crate::transport::xds::codec::demand::ALL;
+use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane, nonce};
 use crate::transport::xds::codec::status::Status;
 use crate::transport::xds::server::item::{Told, named};
@@ -82,6 +83,7 @@ impl Outbox {
         whole: bool,
         gathered: &Gathered,
     ) {
+        of.life.note(gathered);
         let version = at.to_string();
         let (mut rest, mut first) = (gathered.resources.as_slice(), true);
         // One also where there is nothing to tell: the client waits for an answer.
@@ -100,6 +102,14 @@ impl Outbox {
             self.tell(of, &Told { bytes: draft.bytes(), names: named(now) });
             (rest, first) = (later, false);
         }
+    }
+
+    /// Tells that all there was of a type at a position is sent.
+    pub(super) fn mark(&mut self, of: &mut OfType, type_url: &str, at: Seq) {
+        let mark =
+            Encoded::bodiless(at, ByteString::from_static(ALL), at.to_string().into(), Extra::default());
+        let gathered = Gathered { resources: vec![Arc::new(mark)], ..Gathered::default() };
+        self.send(of, type_url, at, true, &gathered);
     }
 
     /// The nonce that was sent last.

@@ -1,5 +1,6 @@
 //! Who is connected and what they refuse, as state of the bus: a `Connection` for each stream, put before its first
-//! response and deleted at its end, and an Event about it when it refuses resources.
+//! response where few connect at a time and deleted at its end, and an Event about it when it refuses resources. What it
+//! accepts is told of each type at once the first time, later now and then.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,18 +8,21 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
-use meshbus_proto::google::{Kind, Struct, Value as ProtoValue};
-use meshbus_proto::xds::{Node, UserAgentVersion};
+use meshbus_proto::google::{self, Kind, Struct, Value as ProtoValue};
+use meshbus_proto::xds::{DiscoveryRequest, Node, UserAgentVersion};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::info;
 
-use super::of_type::OfType;
-use crate::core::{Bus, Envelope, Key, Timestamp, Topic, uuid};
-use crate::runtime::task;
+use super::of_type::{OfType, Standing};
+use crate::core::{Envelope, Key, Timestamp, Topic, uuid};
 use crate::schema::own;
+use crate::transport::xds::codec::demand::Demand;
 use crate::transport::xds::codec::response::{Variant, nonce_text};
+use crate::transport::xds::codec::status::Code;
 use crate::transport::xds::server::Shared;
 use crate::transport::xds::server::feed::Feed;
+use crate::transport::xds::server::roster::{Board, Refused};
 
 /// Most bytes of a node's metadata that are shown.
 const METADATA_MAX: usize = 16 << 10;
@@ -33,10 +37,14 @@ pub(super) struct Presence {
     variant: Variant,
     /// What does not change; from the first request on.
     spec: Option<Value>,
+    board: Option<Arc<Board>>,
     events: Vec<Envelope>,
     /// Whether it is to be told again.
     changed: bool,
-    told: bool,
+    /// When it was told last.
+    told: Option<Instant>,
+    /// When it is to be told what the client has accepted since.
+    due: Option<Instant>,
 }
 
 impl Presence {
@@ -47,9 +55,11 @@ impl Presence {
             peer,
             variant,
             spec: None,
+            board: None,
             events: Vec::new(),
             changed: false,
-            told: false,
+            told: None,
+            due: None,
         }
     }
 
@@ -84,6 +94,9 @@ impl Presence {
             "clientFeatures": node.client_features,
             "connectedAt": Timestamp::now().text().to_string(),
         }));
+        let board = Board::new(&self.id, node.clone(), feed.scope().clone(), self.peer);
+        self.shared.rings.connected(&board.id, node);
+        self.board = Some(self.shared.roster.add(board));
         self.changed = true;
     }
 
@@ -95,6 +108,23 @@ impl Presence {
             peer = %self.peer, node = node.id, type_url, nonce = refusal.nonce, resources = refusal.names.len(),
             reason = refusal.message, "resources refused"
         );
+        self.shared.rings.refused(&DiscoveryRequest {
+            node: Some(Node { id: node.id.clone(), ..Node::default() }),
+            type_url: type_url.to_owned(),
+            resource_names: refusal
+                .names
+                .iter()
+                .take(NAMED_MAX)
+                .map(|(name, _)| name.to_string())
+                .collect(),
+            response_nonce: nonce_text(refusal.nonce),
+            error_detail: Some(google::Status {
+                code: Code::InvalidArgument as i32,
+                message: refusal.message.clone(),
+                details: Vec::new(),
+            }),
+            ..DiscoveryRequest::default()
+        });
         let message = format!("node {:?} refuses {type_url}: {}", node.id, refusal.message);
         let about = self.key();
         let warning = own::Warning { reason: "Refused", message: &message };
@@ -103,23 +133,52 @@ impl Presence {
         self.events.extend(own::event(self.shared.bus.name(), &about, warning, held, Timestamp::now()));
     }
 
+    /// The client wants something else of a type.
+    pub(super) fn wants(&self, type_url: &ByteString, demand: &Demand) {
+        if let Some(board) = &self.board {
+            board.wants(type_url, demand);
+        }
+    }
+
     /// What the client said changes how it stands.
     pub(super) fn stands(&mut self) {
         self.changed = true;
     }
 
-    /// Tells the bus what has changed.
-    pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
-        if !std::mem::take(&mut self.changed) {
+    /// The client accepts a response about a type; `first`: it has accepted none of that type before.
+    pub(super) fn accepted(&mut self, type_url: &str, first: bool) {
+        // Whoever follows connections would be told of each answer, and answer that.
+        if type_url == &*self.key().type_url {
             return;
         }
+        if first {
+            self.changed = true;
+        } else if let Some(told) = self.told.filter(|_| self.due.is_none()) {
+            self.due = Some(told + self.shared.config.status_interval.0);
+        }
+    }
+
+    /// When there is something to tell though nothing happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Tells the bus what has changed.
+    pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
+        if let Some(board) = &self.board {
+            types.iter().for_each(|(type_url, of)| stand(board, type_url, of));
+        }
+        let due = self.due.is_some_and(|due| due <= Instant::now());
+        if !std::mem::take(&mut self.changed) && !due {
+            return;
+        }
+        self.due = None;
         let (Some(spec), Some(topic)) = (&self.spec, self.topic()) else { return };
         let data = json!({"spec": spec, "status": status(types)});
         let mut batch = vec![own::put(topic, self.key(), &data, Timestamp::now())];
         batch.append(&mut self.events);
-        self.told = true;
-        // Nobody waits for these: whoever wants them finds them in the table.
-        drop(Bus::publish(&self.shared.bus, batch).await);
+        self.told = Some(Instant::now());
+        self.shared.roll.tell(batch).await;
     }
 
     fn key(&self) -> Key {
@@ -133,11 +192,12 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let Some(topic) = self.topic().filter(|_| self.told) else { return };
-        let (gone, bus) = (own::delete(topic, self.key()), Bus::clone(&self.shared.bus));
-        // At the end of the process there is no runtime any more, and no bus to tell.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            drop(task::spawn("xds connection", async move { drop(bus.publish(vec![gone]).await) }));
+        if let Some(board) = &self.board {
+            self.shared.roster.remove(board);
+            self.shared.rings.disconnected(&board.id, &board.node);
+        }
+        if let Some(topic) = self.topic().filter(|_| self.told.is_some()) {
+            self.shared.roll.leave(own::delete(topic, self.key()));
         }
     }
 }
@@ -146,6 +206,15 @@ impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presence").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+fn stand(board: &Board, type_url: &ByteString, of: &OfType) {
+    let Standing { sent, accepted, refused } = &of.standing;
+    board.stands(type_url, (*sent, *accepted), refused.as_ref().map(|refusal| refusal.nonce), || {
+        let refusal = refused.as_ref()?;
+        let (message, names) = (refusal.message.clone(), Arc::clone(&refusal.names));
+        Some(Refused { nonce: refusal.nonce, message, names })
+    });
 }
 
 fn status(types: &HashMap<ByteString, OfType>) -> Value {

@@ -8,13 +8,18 @@ use meshbus_proto::xds::Node;
 use super::answer::key_of;
 use crate::core::Record;
 use crate::core::state::{Held, Snapshot};
+use crate::schema::registry::Registry;
 use crate::transport::xds::codec::demand::Interest;
+use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::Variant;
 use crate::transport::xds::codec::status::{Code, Status};
 use crate::transport::xds::server::caller::{Caller, is_secret};
 use crate::transport::xds::server::feed::Feed;
 use crate::transport::xds::server::inbox::Inbox;
-use crate::transport::xds::server::item::name_of;
+use crate::transport::xds::server::item::{Form, Item, encode_as, name_of};
+
+/// The feature of clients that take a resource without a body for the end of the first answer.
+const SYNC_MARKER: &str = "meshbus.sync-marker";
 
 /// A stream whose client has said who it is.
 #[derive(Debug)]
@@ -25,12 +30,37 @@ pub(super) struct Session {
     pub(super) feed: Arc<Feed>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) allow_secrets: bool,
+    pub(super) form: Form,
+    pub(super) kinds: Arc<Registry>,
 }
 
 impl Session {
     /// Whether the client is one of gRPC's, for which no names always mean none.
     pub(super) fn is_grpc(&self) -> bool {
         self.node.user_agent_name.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("grpc"))
+    }
+
+    /// Whether the client can be told of a type what others are told.
+    pub(super) fn shares(&self, type_url: &str) -> bool {
+        self.form == Form::Shared && self.may_see_all(type_url)
+    }
+
+    /// What a record holds, in the client's form.
+    pub(super) fn encode(&self, record: &Record) -> Arc<Encoded> {
+        Arc::new(encode_as(self.form, record, &self.kinds))
+    }
+
+    /// What an item holds, in the client's form.
+    pub(super) fn encoded(&self, item: &Item) -> Arc<Encoded> {
+        match self.form {
+            Form::Shared => Arc::clone(item.encoded()),
+            _ => self.encode(item.record()),
+        }
+    }
+
+    /// Whether the client is to be told when it has all there was when it asked.
+    pub(super) fn wants_marker(&self) -> bool {
+        self.variant == Variant::Delta && self.node.client_features.iter().any(|name| name == SYNC_MARKER)
     }
 
     /// Whether the client may see all there is of a type, so that it can be told what others are told.
@@ -58,7 +88,11 @@ impl Session {
             let text = format!("{name:?}: secrets are not served: see the setting allow_secrets");
             return Err(Status::new(Code::PermissionDenied, text));
         }
-        let Some(record) = snapshot.get(&key_of(self, type_url, name)) else {
+        let record = snapshot.get(&key_of(self, type_url, name)).or_else(|| {
+            let named = self.feed.named(type_url, name, snapshot)?;
+            snapshot.get(&key_of(self, type_url, &named))
+        });
+        let Some(record) = record else {
             let text = format!("there is no {} {name:?} in scope {}", last(type_url), self.feed.scope());
             return Err(Status::new(Code::NotFound, text));
         };

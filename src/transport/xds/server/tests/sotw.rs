@@ -206,3 +206,34 @@ async fn row_31_an_aggregated_stream_needs_a_type() {
     assert!(status.message().contains("type_url"), "{status:?}");
     served.end().await;
 }
+
+#[tokio::test]
+async fn objects_are_told_to_clients_of_istio_with_their_metadata_apart() {
+    use meshbus_proto::google::{Kind, Struct, Value};
+    use prost::Message;
+
+    const GATEWAY: &str = "networking.istio.io/v1/Gateway";
+    let served = serve("").await;
+    let object =
+        r#"{"metadata":{"name":"g","namespace":"shop","labels":{"app":"web"}},"spec":{"servers":[]}}"#;
+    let version = served.put(GATEWAY, "shop/g", object).await;
+    served.put(CLUSTER, "c", "1").await;
+    let mut stream = served.sotw().await;
+    let generator = Value { kind: Some(Kind::String("api".into())) };
+    let metadata = Struct { fields: [("GENERATOR".to_owned(), generator)].into() };
+    let node = meshbus_proto::xds::Node { metadata: Some(metadata), ..node() };
+    stream.send(meshbus_proto::xds::DiscoveryRequest { node: Some(node), ..request(GATEWAY, &[]) }).await;
+    let told = stream.next().await;
+    assert_eq!(told.resources[0].type_url, "type.googleapis.com/istio.mcp.v1alpha1.Resource");
+    let resource = meshbus_proto::mcp::Resource::decode(told.resources[0].value.clone()).unwrap();
+    let metadata = resource.metadata.unwrap();
+    assert_eq!((&*metadata.name, metadata.version, &*metadata.labels["app"]), ("shop/g", version, "web"));
+    assert!(resource.body.is_some());
+    // What is a message already stays one, and others are told objects as they are.
+    stream.ask(CLUSTER, &[]).await;
+    assert_eq!(values(&stream.next().await), (CLUSTER, vec!["1"]));
+    let mut other = served.sotw().await;
+    other.ask(GATEWAY, &[]).await;
+    assert_eq!(values(&other.next().await), (GATEWAY, vec![object]));
+    served.end().await;
+}
