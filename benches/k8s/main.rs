@@ -7,7 +7,6 @@ mod support;
 mod bare;
 mod memory;
 mod readers;
-mod wire;
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -20,12 +19,11 @@ use tokio::time::Instant;
 
 use self::readers::Readers;
 use self::support::process::{Process, free_port, start_meshbus};
+use self::support::wire::{self, PATH};
 use self::support::{Args, Failure, Report, Samples};
 
 /// Between two changes: an open loop, so that a slow one delays none after it.
 const EVERY: Duration = Duration::from_millis(20);
-/// The collection that is watched.
-const PATH: &str = "/api/v1/namespaces/default/configmaps";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

@@ -5,13 +5,9 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::readers::Readers;
-use super::support::process::Process;
+use super::start_api;
+use super::support::wire::{self, Connection, PATH, fill};
 use super::support::{Args, Failure, Report, Samples};
-use super::wire::{self, Connection};
-use super::{PATH, start_api};
-
-/// Requests sent before their answers are read.
-const PIPELINED: usize = 64;
 
 /// Memory of an idle watch beyond that of a connection to the same server on which a request was answered.
 pub(crate) fn idle_watch(args: &Args, report: &mut Report, dir: &Path) -> Result<(), Failure> {
@@ -23,11 +19,11 @@ pub(crate) fn idle_watch(args: &Args, report: &mut Report, dir: &Path) -> Result
         // What the first connections of either kind make grow for all is not theirs.
         let watch = format!("{PATH}?watch=true&resourceVersion={version}");
         let warm = (Readers::connect(port, &watch, 64)?, connections(port, 64)?);
-        let before = settled(&meshbus)?;
+        let before = meshbus.settled()?;
         let idle = connections(port, count)?;
-        let with_idle = settled(&meshbus)?;
+        let with_idle = meshbus.settled()?;
         let watches = Readers::connect(port, &watch, count)?;
-        let with_watches = settled(&meshbus)?;
+        let with_watches = meshbus.settled()?;
         drop((warm, idle, watches));
         let each = |from: f64, to: f64| (to - from) * 1024.0 / count as f64;
         plain.push(each(before, with_idle));
@@ -45,7 +41,7 @@ pub(crate) fn objects(args: &Args, report: &mut Report, dir: &Path) -> Result<()
     fill(port, count)?;
     let (mut resident, mut first, mut whole, mut grows) =
         (Samples::default(), Samples::default(), Samples::default(), Samples::default());
-    resident.push(settled(&meshbus)?);
+    resident.push(meshbus.settled()?);
     for _ in 0..args.rounds.min(3) {
         let before = meshbus.memory()?.0;
         let began = Instant::now();
@@ -66,25 +62,6 @@ pub(crate) fn objects(args: &Args, report: &mut Report, dir: &Path) -> Result<()
     Ok(())
 }
 
-fn fill(port: u16, count: usize) -> Result<(), Failure> {
-    let mut connection = Connection::connect(port)?;
-    for start in (0..count).step_by(PIPELINED) {
-        let batch = start..count.min(start + PIPELINED);
-        for number in batch.clone() {
-            // With its metadata, an object of this filler is 1 KiB.
-            let object = wire::config_map(&format!("object-{number:06}"), 600);
-            connection.send("POST", PATH, "application/json", &object)?;
-        }
-        for _ in batch {
-            let (status, body) = connection.receive()?;
-            if status != 201 {
-                return Err(format!("{status}: {}", String::from_utf8_lossy(&body)).into());
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Connections on which one request was answered.
 fn connections(port: u16, count: usize) -> Result<Vec<Connection>, Failure> {
     let open = |_| {
@@ -94,18 +71,4 @@ fn connections(port: u16, count: usize) -> Result<Vec<Connection>, Failure> {
         Ok(connection)
     };
     (0..count).map(open).collect()
-}
-
-/// Resident memory in MiB, once it grows no more.
-fn settled(process: &Process) -> Result<f64, Failure> {
-    let mut before = process.memory()?.0;
-    for _ in 0..50 {
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let now = process.memory()?.0;
-        if (now - before).abs() < 0.1 {
-            return Ok(now);
-        }
-        before = now;
-    }
-    Ok(before)
 }

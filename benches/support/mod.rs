@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) mod process;
+pub(crate) mod wire;
 
 /// Why a bench cannot go on.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -55,6 +55,20 @@ impl Process {
         Ok((now as f64 / 1024.0, peak as f64 / 1024.0))
     }
 
+    /// Its resident memory in MiB, once that changes no more.
+    pub(crate) fn settled(&self) -> Result<f64, Failure> {
+        let mut before = self.memory()?.0;
+        for _ in 0..50 {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.memory()?.0;
+            if (now - before).abs() < 0.1 {
+                return Ok(now);
+            }
+            before = now;
+        }
+        Ok(before)
+    }
+
     /// What it has written.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
