@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use meshbus::schema::protobuf::Descriptors;
 use serde_json::Value;
 
 use super::management::Management;
@@ -54,7 +55,8 @@ impl Link {
         let body: Bytes = answer.into_body().collect().await.ok()?.to_bytes();
         let page: Value = serde_json::from_slice(&body).ok()?;
         let items = page["items"].as_array()?;
-        let mut items: Vec<String> = items.iter().map(|item| item["data"].to_string()).collect();
+        let mut items: Vec<String> =
+            items.iter().filter_map(|item| Some(item["data_base64"].as_str()?.to_owned())).collect();
         items.sort_unstable();
         Some(items)
     }
@@ -76,15 +78,13 @@ async fn change(management: &mut Management, random: &mut fastrand::Rng) {
     }
 }
 
-/// What a bus has to have of a type, as it shows it.
+/// What a bus has to have of a type, in base64.
 fn expected(management: &Management, type_url: &str) -> Vec<String> {
-    let descriptors = Descriptors::built_in();
     let referred = |name: &str| management.table.contains_key(&(Cluster::TYPE.to_owned(), name.to_owned()));
     let of_type = management.table.iter().filter(|((of, name), _)| of == type_url && referred(name));
-    let mut shown: Vec<String> =
-        of_type.map(|(_, bytes)| descriptors.show(type_url, bytes).json.to_string()).collect();
-    shown.sort_unstable();
-    shown
+    let mut bytes: Vec<String> = of_type.map(|(_, bytes)| STANDARD.encode(bytes)).collect();
+    bytes.sort_unstable();
+    bytes
 }
 
 async fn row(mode: &str) {

@@ -67,7 +67,8 @@ async fn kubectl_shows_what_a_management_server_tells() {
         assert!(yaml.contains("kind: Cluster") && yaml.contains(NAME), "{mode}: {yaml}");
         assert!(kubectl.good(&["get", "eds"]).contains(NAME), "{mode}");
         assert!(kubectl.good(&["describe", "cds", NAME]).contains("Eds Cluster Config"), "{mode}");
-        let explained = kubectl.good(&["explain", "clusters.cluster.config.envoy.spec.connectTimeout"]);
+        let version = "--api-version=cluster.config.envoy/v3";
+        let explained = kubectl.good(&["explain", "clusters.spec.connectTimeout", version]);
         assert!(explained.contains("timeout"), "{mode}: {explained}");
 
         let refused = kubectl.bad(&["delete", "cds", NAME]);

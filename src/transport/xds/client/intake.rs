@@ -135,6 +135,8 @@ impl<'a> Intake<'a> {
                     }
                 }
             }
+            // Others have their turn while many are put.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -76,20 +76,24 @@ impl Client {
         link.stats.connected.add(1);
         info!(connector = %link.name, peer = call.peer, "connected");
         let mut session = Session::begin(&self.config, link, &mut self.versions).await;
-        let result = stream::run(&mut session, call, &link.shutdown).await;
+        let ended = tokio::select! {
+            biased;
+            // Also while the bus has no room for what came.
+            () = link.shutdown.drain() => None,
+            error = stream::run(&mut session, call) => Some(error),
+        };
         let heard = session.has_heard();
         if !heard {
             // Another may do better.
             self.first = (self.first + 1) % self.servers.len().max(1);
         }
         self.worked |= heard;
-        result.map_err(|mut error| {
-            // Whom a server let in once it will let in again: its own source of names may be away.
-            if error.kind == ErrorKind::Denied && self.worked {
-                error.kind = ErrorKind::Unreachable;
-            }
-            error
-        })
+        let Some(mut error) = ended else { return Ok(()) };
+        // Whom a server let in once it will let in again: its own source of names may be away.
+        if error.kind == ErrorKind::Denied && self.worked {
+            error.kind = ErrorKind::Unreachable;
+        }
+        Err(error)
     }
 }
 

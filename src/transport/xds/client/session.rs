@@ -2,6 +2,7 @@
 //! [`stream`](super::stream)'s.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use super::intake::{Intake, Taken, Versions};
 use crate::core::state::Held;
 use crate::core::stats::ConnectorStats;
 use crate::core::{Cause, DecodeError};
+use crate::runtime::task;
 use crate::schema::protobuf::Descriptors;
 use crate::schema::registry::Registry;
 use crate::transport::xds::codec::follow::Follow;
@@ -33,6 +35,9 @@ const RESUMED: Duration = Duration::from_secs(2);
 /// twice as long.
 const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Longer responses are read where that holds up nobody: each resource in them is decoded.
+const LONG: usize = 256 << 10;
 
 /// A client while a stream lasts.
 pub(super) struct Session<'a> {
@@ -111,7 +116,7 @@ impl<'a> Session<'a> {
     /// Finds out what the table has: what that refers to, and what of it nobody wants any more.
     async fn look_around(&mut self, link: &Link) {
         let snapshot = link.bus.snapshot();
-        for (type_url, _) in &self.types {
+        for type_url in self.types.keys() {
             for record in snapshot.range(Some(link.bus.scope()), Some(type_url), None).map(Held::record) {
                 if let Some(key) = record.envelope.change.key() {
                     self.follow.put(type_url, &key.name, &record.envelope.data);
@@ -152,7 +157,9 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         let due = |of: &mut OfType| of.held.take_if(|(until, _)| *until <= now).map(|(_, request)| request);
         let due: Vec<Request> = self.types.values_mut().filter_map(due).collect();
-        due.into_iter().for_each(|request| self.send(request));
+        for request in due {
+            self.send(request);
+        }
         if self.settled_at.is_some_and(|at| at <= now) {
             if self.types.values().any(|of| of.wants.is_waiting()) {
                 info!(connector = %self.name, "not all that was asked for was answered");
@@ -166,9 +173,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// It is no response: the stream cannot go on.
     pub(super) async fn on_message(&mut self, message: Bytes) -> Result<(), DecodeError> {
-        let descriptors: std::sync::Arc<Descriptors> = self.kinds.descriptors();
-        let check = |type_url: &str, data: &[u8]| descriptors.check(type_url, data);
-        let received = Received::read(self.variant, message, &check)?;
+        let received = read(self.variant, message, self.kinds.descriptors()).await?;
         self.heard = true;
         let type_url = received.type_url.clone();
         let asked = self.types.get(&type_url).is_some_and(|of| !of.wants.is_unasked());
@@ -280,7 +285,9 @@ impl<'a> Session<'a> {
             }
             requests.extend(of.wants.request(self.variant, known));
         }
-        requests.into_iter().for_each(|request| self.send(request));
+        for request in requests {
+            self.send(request);
+        }
     }
 
     fn send(&mut self, request: Request) {
@@ -300,4 +307,18 @@ impl<'a> Session<'a> {
             self.strange.push(type_url);
         }
     }
+}
+
+/// Reads a response.
+async fn read(
+    variant: Variant,
+    message: Bytes,
+    descriptors: Arc<Descriptors>,
+) -> Result<Received, DecodeError> {
+    let long = message.len() > LONG;
+    let read = move || {
+        let check = |type_url: &str, data: &[u8]| descriptors.check(type_url, data);
+        Received::read(variant, message, &check)
+    };
+    if long { task::blocking(read).await } else { read() }
 }

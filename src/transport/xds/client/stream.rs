@@ -1,4 +1,4 @@
-//! One stream: sends what a session has to say, and gives it what comes, until the stream or the connector ends.
+//! One stream: sends what a session has to say, and gives it what comes.
 
 use std::time::Duration;
 
@@ -9,18 +9,15 @@ use tokio::time::{Instant, sleep_until};
 use super::dial::Call;
 use super::session::Session;
 use crate::core::{Error, ErrorKind};
-use crate::runtime::shutdown::Shutdown;
 
 /// Requests that wait for the server; with more of them, what it sends is not read.
 const WAITING_MAX: usize = 64;
 /// How long a server may leave requests unread.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Runs a session on a stream.
-///
-/// # Errors
-/// How the stream ended; it ends in order with the drain only.
-pub(super) async fn run(session: &mut Session<'_>, call: Call, shutdown: &Shutdown) -> Result<(), Error> {
+/// Runs a session on a stream until that ends, and says how. Dropped at any time it leaves no response half answered that
+/// the server would not send again.
+pub(super) async fn run(session: &mut Session<'_>, call: Call) -> Error {
     let Call { peer, requests, mut responses } = call;
     let mut sent = Instant::now();
     loop {
@@ -32,7 +29,6 @@ pub(super) async fn run(session: &mut Session<'_>, call: Call, shutdown: &Shutdo
         let due = session.next_time().into_iter().chain(stalls).min();
         tokio::select! {
             biased;
-            () = shutdown.drain() => return Ok(()),
             () = send(&requests, next), if waiting > 0 => {
                 session.outgoing().pop_front();
                 sent = Instant::now();
@@ -41,12 +37,16 @@ pub(super) async fn run(session: &mut Session<'_>, call: Call, shutdown: &Shutdo
                 session.on_time();
                 if waiting > 0 && sent.elapsed() >= STALL {
                     let reason = format!("requests unread for {} s", STALL.as_secs());
-                    return Err(Error::new(ErrorKind::Disconnected, peer).because(reason));
+                    return Error::new(ErrorKind::Disconnected, peer).because(reason);
                 }
             }
             message = responses.next(), if waiting < WAITING_MAX => {
-                if let Err(error) = session.on_message(message?).await {
-                    return Err(Error::new(ErrorKind::Protocol, peer).because(error));
+                let taken = match message {
+                    Ok(message) => session.on_message(message).await,
+                    Err(error) => return error,
+                };
+                if let Err(error) = taken {
+                    return Error::new(ErrorKind::Protocol, peer).because(error);
                 }
             }
         }
@@ -59,7 +59,7 @@ async fn send(requests: &Sender<Bytes>, request: Option<Bytes>) {
         permit.send(request);
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn reached(until: Option<Instant>) {

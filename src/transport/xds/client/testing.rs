@@ -49,6 +49,9 @@ pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(DEADLINE, what).await.expect("in time")
 }
 
+/// A run, with what it leaves.
+type Run = (Client, Link, Result<(), Error>);
+
 /// A client that is run by a test in place of the supervisor.
 pub(super) struct Driven {
     pub(super) bus: Bus,
@@ -59,7 +62,7 @@ pub(super) struct Driven {
     changes: Subscription,
     /// Between runs.
     idle: Option<(Client, Link)>,
-    task: Option<JoinHandle<(Client, Link, Result<(), Error>)>>,
+    task: Option<JoinHandle<Run>>,
 }
 
 impl Driven {

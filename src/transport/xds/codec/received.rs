@@ -1,6 +1,8 @@
 //! Responses as a client reads them: of both variants the same, each resource with its name, and what is wrong with those
 //! that cannot be taken.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
@@ -103,7 +105,8 @@ pub fn refusal(faults: &[Fault]) -> Option<google::Status> {
         let name = fault.name.as_ref().map_or("a resource without a name", |name| &**name);
         let line = format!("{name}: {}", fault.reason);
         if message.len() + line.len() > REFUSAL_MAX && at > 0 {
-            message.push_str(&format!("; and {} more", faults.len() - at));
+            // Writing to a string does not fail.
+            let _infallible = write!(message, "; and {} more", faults.len() - at);
             break;
         }
         if at > 0 {
@@ -178,9 +181,10 @@ impl<'a> Reading<'a> {
         let located = resource.resource_name.map(|name| name.name).unwrap_or_default();
         let mut name = if resource.name.is_empty() { located } else { resource.name };
         let Some(any) = resource.resource else {
-            match name.is_empty() {
-                true => self.fault(None, "has neither name nor content".to_owned()),
-                false => self.received.alive.push(name.into()),
+            if name.is_empty() {
+                self.fault(None, "has neither name nor content".to_owned());
+            } else {
+                self.received.alive.push(name.into());
             }
             return;
         };

@@ -21,8 +21,7 @@ const TCP: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 /// The types that resources of a type refer to.
 pub fn referred_by(type_url: &str) -> &'static [&'static str] {
     match type_url {
-        LISTENER => &[ROUTES, CLUSTER],
-        SCOPED_ROUTES => &[ROUTES, CLUSTER],
+        LISTENER | SCOPED_ROUTES => &[ROUTES, CLUSTER],
         ROUTES => &[CLUSTER],
         CLUSTER => &[ENDPOINTS],
         _ => &[],
@@ -54,14 +53,14 @@ impl Found {
         for filter in chains.flat_map(|chain| &chain.filters) {
             self.filter(filter.typed_config.as_ref());
         }
-        self.filter(listener.api_listener.as_ref().and_then(|api| api.api_listener.as_ref()));
+        self.filter(listener.api.as_ref().and_then(|api| api.filter.as_ref()));
     }
 
     fn filter(&mut self, config: Option<&Any>) {
         let Some(config) = config else { return };
         match config.type_url.rsplit('/').next() {
             Some(HTTP) => {
-                let http = HttpConnectionManager::decode(&*config.value).unwrap_or_default();
+                let http = Http::decode(&*config.value).unwrap_or_default();
                 self.0.extend(http.rds.map(|rds| (ROUTES, rds.route_config_name.into())));
                 http.route_config.iter().for_each(|routes| self.routes(routes));
             }
@@ -92,7 +91,9 @@ impl Found {
     }
 
     fn mirrors(&mut self, policies: &[Mirror]) {
-        policies.iter().for_each(|policy| self.cluster(policy.cluster.clone()));
+        for policy in policies {
+            self.cluster(policy.cluster.clone());
+        }
     }
 
     fn weighted(&mut self, clusters: Option<Weighted>) {
@@ -110,7 +111,7 @@ struct Listener {
     #[prost(message, repeated, tag = "3")]
     filter_chains: Vec<FilterChain>,
     #[prost(message, optional, tag = "19")]
-    api_listener: Option<ApiListener>,
+    api: Option<ApiListener>,
     #[prost(message, optional, tag = "25")]
     default_filter_chain: Option<FilterChain>,
 }
@@ -130,11 +131,11 @@ struct Filter {
 #[derive(Clone, PartialEq, Message)]
 struct ApiListener {
     #[prost(message, optional, tag = "1")]
-    api_listener: Option<Any>,
+    filter: Option<Any>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct HttpConnectionManager {
+struct Http {
     #[prost(message, optional, tag = "3")]
     rds: Option<Rds>,
     #[prost(message, optional, tag = "4")]
@@ -213,7 +214,8 @@ struct Mirror {
     cluster: String,
 }
 
-#[cfg(all(test, feature = "envoy"))]
+#[cfg(feature = "envoy")]
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;

@@ -9,9 +9,10 @@ use super::super::testing::{CLUSTER, Driven, ENDPOINTS, LISTENER, ROUTES, named,
 use crate::config::Section;
 use crate::core::bus::{Bus, BusOptions};
 use crate::core::delivery::{Deliveries, Mailbox};
+use crate::core::state::StateBound;
 use crate::core::stats::ConnectorStats;
 use crate::core::write::{Operation, Precondition};
-use crate::core::{Envelope, Error, Key};
+use crate::core::{Envelope, Error, ErrorKind, Key};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task;
 use crate::schema::address::topic_of;
@@ -31,12 +32,16 @@ struct Source {
 
 impl Source {
     async fn start(listen: &str) -> Self {
-        let bus = Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() });
-        Self::serve(bus, listen).await
+        Self::serve(Self::bus(), listen, "").await
     }
 
-    async fn serve(bus: Bus, listen: &str) -> Self {
-        let section = Section::from_yaml("test.yaml", &format!("listen: \"{listen}\"")).unwrap();
+    fn bus() -> Bus {
+        Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() })
+    }
+
+    async fn serve(bus: Bus, listen: &str, settings: &str) -> Self {
+        let section =
+            Section::from_yaml("test.yaml", &format!("listen: \"{listen}\"\n{settings}")).unwrap();
         let mut server = Server::new(ServerConfig::from_section(&section).unwrap());
         let mut bound = server.bound();
         let mailbox = Arc::new(Mailbox::default());
@@ -120,7 +125,7 @@ async fn a_server_that_is_back_tells_what_went_and_nothing_else_changes() {
         client.ended().await.unwrap_err();
         delete(&bus, CLUSTER, "a").await;
         put(&bus, CLUSTER, "b", named("b", 2)).await;
-        let source = Source::serve(bus, &address).await;
+        let source = Source::serve(bus, &address, "").await;
         client.run();
         client.has(CLUSTER, &["b", "c"]).await;
         client.is_ready().await;
@@ -150,6 +155,43 @@ async fn objects_of_kubernetes_go_from_bus_to_bus() {
         client.end().await;
         source.end().await;
     }
+}
+
+#[tokio::test]
+async fn over_tls_client_and_server_prove_themselves() {
+    crate::runtime::tls::install_provider();
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+    let tls =
+        format!("tls: {{cert: {files}/server.pem, key: {files}/server.key, client_ca: {files}/ca.pem}}");
+    let source = Source::serve(Source::bus(), "127.0.0.1:0", &tls).await;
+    put(&source.bus, CLUSTER, "a", named("a", 1)).await;
+    let client = |tls: &str| {
+        let port = source.address.port();
+        let settings =
+            format!("urls: [\"https://localhost:{port}\"]\nsubscribe: [{{type: cds}}]\ntls: {tls}");
+        Driven::with(StateBound::default(), &settings)
+    };
+    let mut proved =
+        client(&format!("{{ca: {files}/ca.pem, cert: {files}/client.pem, key: {files}/client.key}}"));
+    proved.run();
+    proved.is_ready().await;
+    assert_eq!(proved.names(CLUSTER), ["a"]);
+    proved.end().await;
+    for tls in [
+        format!("{{ca: {files}/ca.pem}}"),
+        format!("{{ca: {files}/other.pem, cert: {files}/client.pem, key: {files}/client.key}}"),
+    ] {
+        let mut stranger = client(&tls);
+        stranger.run();
+        let error = stranger.ended().await.unwrap_err();
+        assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+    }
+    let mut broken = client("{ca: none.pem}");
+    broken.run();
+    let error = broken.ended().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.to_string().contains("tls.ca: cannot be read"), "{error}");
+    source.end().await;
 }
 
 #[cfg(feature = "envoy")]
