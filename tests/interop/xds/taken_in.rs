@@ -82,7 +82,7 @@ async fn kubectl_shows_what_a_management_server_tells() {
 /// A change and a removal are seen by a watch.
 async fn watch(kubectl: &Kubectl, management: &mut Management, mode: &str) {
     let mut child = tokio::process::Command::new(program())
-        .args(["get", "cds", "-w", "--output-watch-events", "-o", "name", "--server", &kubectl.0])
+        .args(["get", "cds", "-w", "--output-watch-events", "--server", &kubectl.0])
         .env("KUBECONFIG", "/dev/null")
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
@@ -99,7 +99,7 @@ async fn watch(kubectl: &Kubectl, management: &mut Management, mode: &str) {
             }
         }
     };
-    assert!(sees("ADDED").await.contains("clusters.cluster.config.envoy"), "{mode}");
+    assert!(sees("ADDED").await.contains(NAME), "{mode}");
     management.put(&with_timeout(cluster(NAME), 7)).await;
     sees("MODIFIED").await;
     management.put(&cluster("second")).await;

@@ -23,10 +23,12 @@ pub struct Wants {
     kind: Kind,
     /// By the settings.
     own: BTreeSet<ByteString>,
+    /// Of those, what names begin with.
+    prefixes: Vec<ByteString>,
     /// By what is there.
     followed: BTreeSet<ByteString>,
-    /// Whether that has changed since a request told it.
-    changed: bool,
+    /// What of that may have changed since a request told it.
+    touched: BTreeSet<ByteString>,
     stream: OnStream,
 }
 
@@ -56,12 +58,18 @@ pub enum Request {
 impl Wants {
     /// What settings want of a type: names, `ns/*`, or `*`.
     pub fn new(type_url: ByteString, own: impl IntoIterator<Item = ByteString>) -> Self {
+        let own: BTreeSet<ByteString> = own.into_iter().collect();
+        let prefix = |own: &ByteString| match Interest::of(own.to_string()) {
+            Interest::Prefix(prefix) => Some(prefix),
+            _ => None,
+        };
         Self {
             kind: kind_of(&type_url),
             type_url,
-            own: own.into_iter().collect(),
+            prefixes: own.iter().filter_map(prefix).collect(),
+            own,
             followed: BTreeSet::new(),
-            changed: true,
+            touched: BTreeSet::new(),
             stream: OnStream::default(),
         }
     }
@@ -78,25 +86,25 @@ impl Wants {
 
     /// Wants a name that something refers to.
     pub fn follow(&mut self, name: ByteString) {
-        self.changed |= self.followed.insert(name);
+        if self.followed.insert(name.clone()) {
+            self.touched.insert(name);
+        }
     }
 
     /// Nothing refers to a name any more; whether it is wanted no more at all.
     pub fn unfollow(&mut self, name: &ByteString) -> bool {
-        self.changed |= self.followed.remove(name);
+        if self.followed.remove(name) {
+            self.touched.insert(name.clone());
+        }
         !self.wants(name)
     }
 
     /// Whether a resource of the name is wanted.
     pub fn wants(&self, name: &str) -> bool {
-        if self.own.contains(ALL) || self.own.contains(name) || self.followed.contains(name) {
-            return true;
-        }
-        let prefix = |own: &ByteString| match Interest::of(own.to_string()) {
-            Interest::Prefix(prefix) => name.starts_with(&*prefix),
-            _ => false,
-        };
-        self.own.iter().any(prefix)
+        self.own.contains(ALL)
+            || self.own.contains(name)
+            || self.followed.contains(name)
+            || self.prefixes.iter().any(|prefix| name.starts_with(&**prefix))
     }
 
     /// Whether anything is wanted.
@@ -111,7 +119,7 @@ impl Wants {
 
     /// Whether what is wanted has changed since the last [`request`](Self::request).
     pub fn has_changed(&self) -> bool {
-        self.changed
+        !self.touched.is_empty() || self.is_unasked() && !self.is_empty()
     }
 
     /// Whether something that was asked for is not answered yet.
@@ -128,21 +136,19 @@ impl Wants {
     ///
     /// `known` are the versions of what is there, which an incremental request tells where it is the first on a stream.
     pub fn request(&mut self, variant: Variant, known: HashMap<String, String>) -> Option<Request> {
-        self.changed = false;
-        let wanted = self.wanted();
+        let touched = std::mem::take(&mut self.touched);
         let first = self.stream.told.is_none();
-        let told = self.stream.told.take().unwrap_or_default();
-        // Nothing at all may mean all, or what is wanted no more.
-        if wanted == told {
-            self.stream.told = (!first).then_some(told);
+        let (added, dropped) = self.difference(touched);
+        // Nothing at all may mean all.
+        if added.is_empty() && dropped.is_empty() {
             return None;
         }
-        let added: Vec<&ByteString> = wanted.difference(&told).collect();
-        let dropped: Vec<&ByteString> = told.difference(&wanted).collect();
-        self.stream.waiting.extend(added.iter().map(|name| (*name).clone()));
-        self.stream.waiting.retain(|name| wanted.contains(name));
-        let texts = |names: Vec<&ByteString>| names.into_iter().map(ToString::to_string).collect();
-        let request = match variant {
+        self.stream.waiting.extend(added.iter().cloned());
+        for name in &dropped {
+            self.stream.waiting.remove(name);
+        }
+        let texts = |names: Vec<ByteString>| names.iter().map(ToString::to_string).collect();
+        Some(match variant {
             Variant::Delta => {
                 let known = if first { known } else { HashMap::new() };
                 for name in known.keys() {
@@ -159,14 +165,33 @@ impl Wants {
             }
             Variant::Sotw => Request::Sotw(DiscoveryRequest {
                 type_url: self.type_url.to_string(),
-                resource_names: self.names(&wanted),
+                resource_names: self.told(),
                 version_info: self.stream.version.clone(),
                 response_nonce: self.stream.nonce.clone(),
                 ..DiscoveryRequest::default()
             }),
+        })
+    }
+
+    /// What is to be told as wanted, and as wanted no more; from now on it is told.
+    fn difference(&mut self, touched: BTreeSet<ByteString>) -> (Vec<ByteString>, Vec<ByteString>) {
+        let Some(told) = &mut self.stream.told else {
+            let wanted = self.wanted();
+            let added = wanted.iter().cloned().collect();
+            self.stream.told = (!wanted.is_empty()).then_some(wanted);
+            return (added, Vec::new());
         };
-        self.stream.told = Some(wanted);
-        Some(request)
+        let (mut added, mut dropped) = (Vec::new(), Vec::new());
+        let all = self.own.contains(ALL);
+        for name in touched {
+            let wanted = self.own.contains(&name) || !all && self.followed.contains(&name);
+            if wanted && told.insert(name.clone()) {
+                added.push(name);
+            } else if !wanted && told.remove(&name) {
+                dropped.push(name);
+            }
+        }
+        (added, dropped)
     }
 
     /// Notes what a response answers.
@@ -204,10 +229,9 @@ impl Wants {
                 if error.is_none() {
                     self.stream.version.clone_from(&received.version);
                 }
-                let told = self.stream.told.as_ref();
                 Request::Sotw(DiscoveryRequest {
                     type_url: self.type_url.to_string(),
-                    resource_names: told.map(|told| self.names(told)).unwrap_or_default(),
+                    resource_names: self.told(),
                     version_info: self.stream.version.clone(),
                     response_nonce: received.nonce.clone(),
                     error_detail: error,
@@ -226,12 +250,13 @@ impl Wants {
         wanted
     }
 
-    /// The names of a request of the state of the world, where all of some types is wanted by naming nothing.
-    fn names(&self, wanted: &BTreeSet<ByteString>) -> Vec<String> {
-        if self.kind.legacy_wildcard && wanted.len() == 1 && wanted.contains(ALL) {
+    /// The names of a request of the state of the world: all that was told, where all of some types is told by no name.
+    fn told(&self) -> Vec<String> {
+        let Some(told) = &self.stream.told else { return Vec::new() };
+        if self.kind.legacy_wildcard && told.len() == 1 && told.contains(ALL) {
             return Vec::new();
         }
-        wanted.iter().map(ToString::to_string).collect()
+        told.iter().map(ToString::to_string).collect()
     }
 }
 
