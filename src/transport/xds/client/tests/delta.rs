@@ -198,3 +198,17 @@ async fn a_server_that_is_away_is_passed_over() {
     client.run();
     assert_eq!(client.ended().await.unwrap_err().kind, ErrorKind::Unreachable);
 }
+
+#[tokio::test]
+async fn a_long_response_is_taken_whole_before_it_is_answered() {
+    let (_server, client, mut stream) = start(CLUSTERS).await;
+    stream.next().await;
+    let names: Vec<String> = (0..5000).map(|n| format!("a-cluster-of-a-rather-long-name-{n:04}")).collect();
+    let resources: Vec<_> = names.iter().map(|name| resource(CLUSTER, name, "1", named(name, 1))).collect();
+    stream.gives(CLUSTER, "1", resources, &[]).await;
+    assert_eq!(client.names(CLUSTER), names);
+    let removed: Vec<&str> = names.iter().skip(1).map(String::as_str).collect();
+    stream.gives(CLUSTER, "2", vec![], &removed).await;
+    assert_eq!(client.names(CLUSTER), names[..1]);
+    client.end().await;
+}

@@ -1,15 +1,19 @@
 //! The client at this crate's own server: what one bus has, another has.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::super::testing::{CLUSTER, Driven, ENDPOINTS, LISTENER, ROUTES, named, soon};
+use super::super::testing::{CLUSTER, Driven, ENDPOINTS, LISTENER, ROUTES, SCOPE, named, soon};
 use crate::config::Section;
 use crate::core::bus::{Bus, BusOptions};
 use crate::core::delivery::{Deliveries, Mailbox};
-use crate::core::state::StateBound;
+use crate::core::state::{Held, StateBound};
 use crate::core::stats::ConnectorStats;
 use crate::core::write::{Operation, Precondition};
 use crate::core::{Envelope, Error, ErrorKind, Key};
@@ -17,7 +21,7 @@ use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task;
 use crate::schema::address::topic_of;
 use crate::transport::xds::Server;
-use crate::transport::xds::codec::cluster::of_endpoints;
+use crate::transport::xds::codec::cluster::{endpoints_of, of_endpoints};
 use crate::transport::xds::config::ServerConfig;
 use crate::transport::{Connector, Link, Ready};
 
@@ -225,6 +229,78 @@ async fn listeners_lead_to_routes_clusters_and_endpoints() {
         for type_url in [LISTENER, ROUTES, CLUSTER, ENDPOINTS] {
             client.has(type_url, &[]).await;
         }
+        client.end().await;
+        source.end().await;
+    }
+}
+
+/// Names and bytes that a bus has of a type in a scope.
+fn all(bus: &Bus, scope: &str, type_url: &str) -> BTreeMap<String, Bytes> {
+    let snapshot = bus.snapshot();
+    let range = snapshot.range(Some(scope), Some(type_url), None).map(Held::record);
+    let named = range.map(|record| {
+        let name = record.envelope.change.key().unwrap().name.to_string();
+        (name, record.envelope.data.clone())
+    });
+    named.collect()
+}
+
+/// Some change of the source.
+async fn change(bus: &Bus, random: &mut fastrand::Rng) {
+    let name = format!("c{}", random.u8(..8));
+    let more = random.u8(..4);
+    match random.u8(..4) {
+        0 => delete_if_there(bus, CLUSTER, &name).await,
+        1 => {
+            let name = format!("e{}", random.u8(..4));
+            put(bus, ENDPOINTS, &name, named(&name, more)).await;
+        }
+        _ => put(bus, CLUSTER, &name, of_endpoints(&name, &format!("e{}", random.u8(..4)), more)).await,
+    }
+}
+
+async fn delete_if_there(bus: &Bus, type_url: &str, name: &str) {
+    if bus.get(&Key::new(Key::LOCAL, type_url, name)).is_some() {
+        delete(bus, type_url, name).await;
+    }
+}
+
+#[tokio::test]
+async fn whatever_happens_a_client_ends_with_what_its_server_has() {
+    for (mode, seed) in MODES.into_iter().cycle().zip(0..10) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut source = Source::start("127.0.0.1:0").await;
+        let address = source.address.to_string();
+        let settings = format!("{mode}subscribe: [{{type: cds, follow: true}}]");
+        let mut client = Driven::new(source.address, &settings);
+        client.run();
+        for _ in 0..60 {
+            change(&source.bus, &mut random).await;
+            match random.u8(..20) {
+                0 => {
+                    let bus = source.end().await;
+                    change(&bus, &mut random).await;
+                    client.ended().await.unwrap_err();
+                    source = Source::serve(bus, &address, "").await;
+                    client.run();
+                }
+                1..10 => tokio::task::yield_now().await,
+                _ => {}
+            }
+        }
+        let clusters = all(&source.bus, Key::LOCAL, CLUSTER);
+        let referred: Vec<String> =
+            clusters.values().filter_map(|data| endpoints_of(data)).map(|name| name.to_string()).collect();
+        let mut endpoints = all(&source.bus, Key::LOCAL, ENDPOINTS);
+        endpoints.retain(|name, _| referred.contains(name));
+        let mut have = (BTreeMap::new(), BTreeMap::new());
+        let same = timeout(Duration::from_secs(10), async {
+            while have != (clusters.clone(), endpoints.clone()) {
+                have = (all(&client.bus, SCOPE, CLUSTER), all(&client.bus, SCOPE, ENDPOINTS));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        assert!(same.await.is_ok(), "{mode} seed {seed}: {have:?} in place of {clusters:?} {endpoints:?}");
         client.end().await;
         source.end().await;
     }
