@@ -161,6 +161,13 @@ impl<'a> Session<'a> {
             self.send(request);
         }
         if self.settled_at.is_some_and(|at| at <= now) {
+            let resumed = self.types.values().any(|of| of.resumed);
+            if !self.heard && !resumed && self.types.values().any(|of| of.wants.is_waiting_for_all()) {
+                // What a server that says nothing at all has is not known, so it is not known to be nothing.
+                warn!(connector = %self.name, "the server has answered nothing");
+                self.settled_at = Some(now + ANSWERED);
+                return;
+            }
             if self.types.values().any(|of| of.wants.is_waiting()) {
                 info!(connector = %self.name, "not all that was asked for was answered");
             }

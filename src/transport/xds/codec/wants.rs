@@ -127,6 +127,12 @@ impl Wants {
         !self.stream.waiting.is_empty()
     }
 
+    /// Whether that is all of something, not names that may not exist.
+    pub fn is_waiting_for_all(&self) -> bool {
+        let named = |name: &ByteString| matches!(Interest::of(name.to_string()), Interest::Name(_));
+        !self.stream.waiting.iter().all(named)
+    }
+
     /// Whether no response came on this stream yet.
     pub fn is_new(&self) -> bool {
         !self.stream.heard

@@ -146,6 +146,19 @@ async fn what_is_never_answered_is_waited_for_no_longer_than_the_protocol_does()
 }
 
 #[tokio::test]
+async fn a_server_that_answers_nothing_is_not_taken_to_have_nothing() {
+    let (_server, client, mut stream) = start(CLUSTERS).await;
+    stream.next().await;
+    tokio::time::pause();
+    tokio::time::sleep(std::time::Duration::from_mins(2)).await;
+    assert!(!client.looks_ready());
+    tokio::time::resume();
+    stream.gives(CLUSTER, "1", vec![], &[]).await;
+    client.is_ready().await;
+    client.end().await;
+}
+
+#[tokio::test]
 async fn what_is_wanted_no_more_is_gone_when_a_stream_begins() {
     let (mut server, mut client, mut stream) = start("subscribe: [{type: eds, names: [a, b]}]").await;
     stream.next().await;

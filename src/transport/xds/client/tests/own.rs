@@ -39,8 +39,11 @@ impl Source {
         Self::serve(Self::bus(), listen, "").await
     }
 
+    /// A bus that has all it will ever be filled with.
     fn bus() -> Bus {
-        Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() })
+        let bus = Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() });
+        bus.settled().settle(Key::LOCAL.into());
+        bus
     }
 
     async fn serve(bus: Bus, listen: &str, settings: &str) -> Self {
