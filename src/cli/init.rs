@@ -36,6 +36,7 @@ static USE_CASES: &[UseCase] = &[
         text: include_str!("../../config/kubernetes-events-to-jetstream.yaml"),
     },
     UseCase { name: "xds-to-envoy", text: include_str!("../../config/xds-to-envoy.yaml") },
+    UseCase { name: "xds-client", text: include_str!("../../config/xds-client.yaml") },
     UseCase { name: "filters", text: include_str!("../../config/filters.yaml") },
     UseCase { name: "fan-out", text: include_str!("../../config/fan-out.yaml") },
     UseCase { name: "filter-with-sql", text: include_str!("../../config/filter-with-sql.yaml") },

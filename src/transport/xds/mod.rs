@@ -1,4 +1,5 @@
-//! XDS: a server that shows the bus's state as resources, in both variants of the protocol.
+//! XDS: a server that shows the bus's state as resources, and a client that takes in what a management server tells, both
+//! in both variants of the protocol.
 //!
 //! Follows the [xDS transport protocol] of release 1.37 and later, version 3 of the API. Any type is served: Envoy's, the
 //! kinds of Kubernetes as `group/version/Kind`, the bus's own.
@@ -7,16 +8,20 @@
 //! |---|---|
 //! | `type_url` | the key's type |
 //! | the name of a resource | the key's name; of an object of Kubernetes `namespace/name`, or `/name` |
-//! | `Resource.version` | the key's version |
-//! | `version_info`, `system_version_info` | a position in the log |
+//! | `Resource.version`; where a server gives none, a digest of the bytes | the key's version |
+//! | `version_info`, `system_version_info` | of the server, a position in the log |
 //! | `Any.value` | `data` |
 //! | `Resource.aliases` | extension `mbaliases`, with spaces between |
 //! | `Resource.ttl` | extension `mbttl`, in milliseconds |
-//! | the scope a node sees | the key's scope, by the rules of `nodes` |
+//! | the scope a node sees | the key's scope, by the rules of `nodes`; of a client, its name or `scope` |
 //! | a resource in a response | `change` = Put |
 //! | `removed_resources`; absence in a whole response | `change` = Delete |
 //!
-//! A client with the versions of what it has in `initial_resource_versions` is told the difference. One that sends
+//! The client answers a response when what it holds is stored, and refuses what it cannot decode or store, by name; the rest
+//! of such a response is taken. Resources with the bytes that the table has already are no change, so that a server that
+//! was started again tells nobody anything new.
+//!
+//! To the server, a client with the versions of what it has in `initial_resource_versions` is told the difference. One that sends
 //! `{"*": POSITION}` there, with a position from `system_version_info`, is told what has changed since; where that is no
 //! longer known it hears `OUT_OF_RANGE` for the name `*`, and begins again with versions.
 //!
@@ -48,7 +53,9 @@
 //! configuration clients take them, in `istio.mcp.v1alpha1.Resource` (MCP over XDS): what they specify is the message of their kind
 //! where `descriptors` have it, else a `Struct`.
 //!
-//! Not supported: `istio.io/debug/config_dump`, compressed requests, times to live in the state of the world.
+//! Not supported: `istio.io/debug/config_dump`, compressed messages, times to live in the state of the world; of the client,
+//! times to live and aliases. An incremental client that comes back with very many resources sends a long request: servers in
+//! Go take 4 MiB, some 40000 versions, unless they are told otherwise.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 
@@ -61,9 +68,10 @@ pub mod codec;
 pub mod config;
 mod server;
 
+pub use client::Client;
 pub use server::Server;
 
-use config::ServerConfig;
+use config::{ClientConfig, ServerConfig};
 
 /// The transport.
 #[derive(Debug)]
@@ -79,18 +87,26 @@ impl Transport for Xds {
     }
 
     fn schema(&self) -> TransportSchema {
-        TransportSchema { client: None, server: Some(schemars::schema_for!(ServerConfig)), target: None }
+        TransportSchema {
+            client: Some(schemars::schema_for!(ClientConfig)),
+            server: Some(schemars::schema_for!(ServerConfig)),
+            target: None,
+        }
     }
 
     fn client(&self, _name: &str, section: &Section) -> Result<Box<dyn Connector>, ConfigError> {
-        Err(client::unavailable(section))
+        Ok(Box::new(Client::new(ClientConfig::from_section(section)?)))
     }
 
     fn server(&self, _name: &str, section: &Section) -> Result<Box<dyn Connector>, ConfigError> {
         Ok(Box::new(Server::new(ServerConfig::from_section(section)?)))
     }
 
-    fn target(&self, _connector: &Section, section: &Section) -> Result<Target, ConfigError> {
+    fn target(&self, connector: &Section, section: &Section) -> Result<Target, ConfigError> {
+        if connector.get("urls").is_some() {
+            let hint = "route what it brings: from: [NAME]";
+            return Err(section.error_with_hint("", "an XDS client is no sink: it takes state in", hint));
+        }
         let hint = "put the resource as state, which the server serves";
         Err(section.error_with_hint("", "an XDS server is no sink", hint))
     }

@@ -1,9 +1,12 @@
-//! The XDS server against real clients: Envoy in both variants of the protocol, gRPC of C++ (from Python) and of Node.js.
+//! XDS against real peers: the server with Envoy in both variants of the protocol and gRPC of C++ (from Python) and of
+//! Node.js, the client with a management server that gRPC of C++ serves.
 
+mod chain;
 mod envoy;
 mod grpc;
 mod grpc_rules;
 mod load;
+mod management;
 mod notice;
 mod orders;
 mod reconnects;
@@ -11,4 +14,5 @@ mod refusals;
 mod resources;
 mod rig;
 mod services;
+mod taken_in;
 mod updates;

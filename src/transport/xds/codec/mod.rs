@@ -2,10 +2,15 @@
 
 pub mod cluster;
 pub mod demand;
+pub mod follow;
 pub mod frame;
 pub mod kinds;
 pub mod mcp;
+pub mod named;
+pub mod received;
+pub mod refer;
 pub mod resource;
 pub mod response;
 pub mod services;
 pub mod status;
+pub mod wants;

@@ -1,0 +1,148 @@
+//! The client: takes in what a management server tells, as one node.
+//!
+//! A run is one stream at one server. What was taken in stays in the table when it ends, and the next one goes on with
+//! the versions of that: what has not changed meanwhile is told to nobody.
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use http::Uri;
+use tracing::{debug, info};
+
+use super::config::ClientConfig;
+use crate::core::delivery::{Assurance, Deliveries, Guarantee};
+use crate::core::{Error, ErrorKind, Outcome};
+use crate::transport::{Connector, Link};
+
+mod dial;
+mod intake;
+mod session;
+mod stream;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use dial::Call;
+use intake::Versions;
+use session::Session;
+
+/// A connector to one management server, or to several that tell the same.
+pub struct Client {
+    config: ClientConfig,
+    servers: Vec<Uri>,
+    /// The server to try first.
+    first: usize,
+    versions: Versions,
+    /// Whether a server has ever told anything.
+    worked: bool,
+}
+
+impl Client {
+    /// A client with checked settings.
+    pub fn new(config: ClientConfig) -> Self {
+        let servers = config.servers();
+        Self { config, servers, first: 0, versions: Versions::default(), worked: false }
+    }
+
+    /// Opens a stream at the first server that can be reached.
+    async fn call(&mut self) -> Result<Call, Error> {
+        let mut last = None;
+        for turn in 0..self.servers.len() {
+            let at = (self.first + turn) % self.servers.len();
+            let Some(url) = self.servers.get(at) else { break };
+            match dial::call(&self.config, url).await {
+                Ok(call) => {
+                    self.first = at;
+                    return Ok(call);
+                }
+                Err(error) if error.kind == ErrorKind::Denied => return Err(error),
+                Err(error) => {
+                    debug!(%error, "server passed over");
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Unreachable, self.config.urls.join(","))))
+    }
+
+    /// One stream, from its opening to its end.
+    async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
+        let call = tokio::select! {
+            () = link.shutdown.drain() => return Ok(()),
+            call = self.call() => call?,
+        };
+        link.stats.connected.add(1);
+        info!(connector = %link.name, peer = call.peer, "connected");
+        let mut session = Session::begin(&self.config, link, &mut self.versions).await;
+        let ended = tokio::select! {
+            biased;
+            // Also while the bus has no room for what came.
+            () = link.shutdown.drain() => None,
+            error = stream::run(&mut session, call) => Some(error),
+        };
+        let heard = session.has_heard();
+        if !heard {
+            // Another may do better.
+            self.first = (self.first + 1) % self.servers.len().max(1);
+        }
+        self.worked |= heard;
+        let Some(mut error) = ended else { return Ok(()) };
+        // Whom a server let in once it will let in again: its own source of names may be away.
+        if error.kind == ErrorKind::Denied && self.worked {
+            error.kind = ErrorKind::Unreachable;
+        }
+        Err(error)
+    }
+}
+
+/// Answers deliveries, of which configurations allow none.
+async fn refuse(deliveries: &mut Deliveries) {
+    let mut inbox = Vec::new();
+    while deliveries.recv(&mut inbox, 64).await > 0 {
+        for delivery in inbox.drain(..) {
+            delivery.answer(Outcome::Rejected("an XDS client is no sink: it takes state in".into()));
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Connector for Client {
+    fn run<'a>(&'a mut self, link: &'a mut Link) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let (ready, shutdown) = (link.ready.clone(), link.shutdown.clone());
+            let result = tokio::select! {
+                biased;
+                () = shutdown.end() => Ok(()),
+                result = self.connected(link) => result,
+            };
+            ready.down(match &result {
+                Ok(()) => "stopped".to_owned(),
+                Err(error) => error.to_string(),
+            });
+            if result.is_ok() {
+                tokio::select! {
+                    () = shutdown.end() => {}
+                    () = refuse(&mut link.deliveries) => {}
+                }
+            }
+            result
+        })
+    }
+
+    fn ingress(&self) -> Guarantee {
+        Guarantee {
+            assurance: Assurance::AtMostOnce,
+            identity: false,
+            because:
+                "XDS: what resources are is told again after a restart, what they were meanwhile is not"
+                    .into(),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The client against servers: this crate's own, and one that says whatever a test wants.
+
+mod delta;
+mod hostile;
+mod own;
+mod sotw;
