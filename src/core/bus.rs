@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use slab::Slab;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::access::Access;
 use super::consumer::{Consumer, Overflow, Role};
@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) full: AtomicUsize,
     /// Envelopes not logged because they had been on this bus before.
     pub(crate) looped: AtomicU64,
+    /// Scopes whose owners have not told all yet.
+    pub(crate) incomplete: watch::Sender<HashSet<ByteString>>,
 }
 
 /// What the lock guards.
@@ -159,6 +161,7 @@ impl Bus {
             room: Notify::new(),
             full: AtomicUsize::new(0),
             looped: AtomicU64::new(0),
+            incomplete: watch::Sender::default(),
         }))
     }
 
@@ -273,6 +276,12 @@ impl Bus {
             self.0.inner.lock().owners.insert(scope, owner);
         }
         Writes(receiver)
+    }
+
+    /// Ends a key space whose owner is gone for good: what it holds is deleted.
+    pub async fn withdraw(&self, scope: &ByteString) {
+        drop(self.ingress(scope.clone(), scope.clone()).resync(None).commit().await);
+        self.0.inner.lock().owners.remove(scope);
     }
 
     /// The key spaces, in order of name, each with who owns it.

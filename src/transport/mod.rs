@@ -86,6 +86,13 @@ pub trait Connector: Send {
         false
     }
 
+    /// Whether it says when it has told all that there is in its scope: by [`Ingress::told_all`].
+    ///
+    /// [`Ingress::told_all`]: crate::core::bus::Ingress::told_all
+    fn tells_all(&self) -> bool {
+        false
+    }
+
     /// Where it can be reached, for those that serve: printed when the bus starts.
     fn announce(&self) -> Option<Announcement> {
         None

@@ -6,6 +6,7 @@ mod grpc_rules;
 mod load;
 mod notice;
 mod orders;
+mod plain_cluster;
 mod reconnects;
 mod refusals;
 mod resources;

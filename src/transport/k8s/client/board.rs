@@ -53,6 +53,13 @@ impl Board {
         }
     }
 
+    /// Waits until each watch has listed what there is.
+    pub(super) async fn listed(&self) {
+        while !self.watches.lock().iter().all(|health| health.worked) {
+            sleep(LOOK).await;
+        }
+    }
+
     /// Whether another one watches, which is as it should be.
     pub(super) fn stand_by(&self, stands_by: bool) {
         *self.standby.lock() = stands_by;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::config::{ClientConfig, Store};
+use crate::core::bus::Ingress;
 use crate::core::delivery::{Assurance, Guarantee};
 use crate::core::{Error, ErrorKind};
 use crate::transport::{Connector, Link};
@@ -96,6 +97,7 @@ impl Client {
                 () = writer.run(&mut link.writes) => {}
                 () = kinds.keep(&api, &link.kinds, link.bus.scope(), every) => {}
                 () = board.keep(&link.ready) => {}
+                () = tell_all(&board, &link.bus) => {}
                 () = enriching => {}
             }
         };
@@ -110,6 +112,13 @@ impl Client {
             () = rest => Ok(()),
         }
     }
+}
+
+/// Says once that all is listed; never ends.
+async fn tell_all(board: &Board, bus: &Ingress) {
+    board.listed().await;
+    bus.told_all();
+    std::future::pending::<()>().await;
 }
 
 /// Watches until the drain, whenever this bus leads; then another one may at once.
@@ -225,5 +234,9 @@ impl Connector for Client {
 
     fn writes(&self) -> bool {
         true
+    }
+
+    fn tells_all(&self) -> bool {
+        !self.config.watch.is_empty()
     }
 }

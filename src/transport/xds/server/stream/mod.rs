@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -13,7 +14,7 @@ use hyper::body::Frame;
 use meshbus_proto::google;
 use meshbus_proto::xds::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 use prost::Message;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 use tracing::debug;
 
 use self::flush::{Hold, flush, missed};
@@ -41,6 +42,9 @@ mod of_type;
 mod outbox;
 mod presence;
 mod session;
+
+/// How long a client waits for what is not listed yet: less than gRPC's do until what they ask for counts as absent.
+const COMPLETE_MAX: Duration = Duration::from_secs(10);
 
 /// A stream.
 #[derive(Debug)]
@@ -127,11 +131,32 @@ impl Stream {
                 End::Ended => return None,
             }
             let event = self.event().await;
+            if let (None, Event::Request(Ok(Some(first)))) = (&self.session, &event) {
+                self.complete(first).await;
+            }
             if let Err(status) = self.on(event) {
                 self.end = End::Ending(status);
             }
             // Before the response, so that whoever follows connections knows a node when it is told something.
             self.presence.tell(&self.types).await;
+        }
+    }
+
+    /// Waits, for a while, until the table shows all of what the client of this first request may see: after a restart
+    /// what is missing is not gone, and a client that is told nothing keeps what it has.
+    async fn complete(&self, first: &Bytes) {
+        let Ok(mut request) = Request::decode(self.method.variant, first.clone()) else { return };
+        let node = request.head().0.unwrap_or_default();
+        let principal = self.caller.principal().map(|name| &**name);
+        let Some(scope) = self.shared.config.scope_of(&node, principal) else { return };
+        if self.shared.bus.is_complete(scope) {
+            return;
+        }
+        debug!(peer = %self.peer, node = node.id, scope, "waits for the scope to be complete");
+        tokio::select! {
+            () = self.shared.bus.complete(scope) => {}
+            () = sleep(COMPLETE_MAX) => {}
+            () = self.shared.shutdown.drain() => {}
         }
     }
 
