@@ -73,7 +73,7 @@ impl Case {
     /// The last words of the types and the names of all there is in the scope.
     fn made(&self) -> Vec<String> {
         let snapshot = self.app.bus().snapshot();
-        let keys = snapshot.range(Some("mesh"), None, None).map(|held| held.record());
+        let keys = snapshot.range(Some("mesh"), None, None).map(meshbus::core::state::Held::record);
         keys.filter_map(|record| {
             let key = record.envelope.change.key()?;
             Some(format!("{} {}", key.type_url.rsplit('.').next()?, key.name))

@@ -51,7 +51,7 @@ impl Plain {
     }
 
     /// A slice with these backends.
-    fn slice(&self, name: &str, service: &str, backends: &[&Backend]) -> Value {
+    fn slice(name: &str, service: &str, backends: &[&Backend]) -> Value {
         // One port a slice: so a slice for the first backend alone, where there is one.
         let port = backends.first().map_or(1, |backend| backend.port);
         let endpoints: Vec<Value> = backends
@@ -84,20 +84,20 @@ async fn grpc_clients_reach_the_pods_of_a_plain_clusters_services() {
         let mut plain = Plain::start(&scratch).await;
         let (first, second) = (Backend::start().await, Backend::start().await);
         plain.service("web");
-        plain.cluster.create("EndpointSlice", "shop", "web-1", plain.slice("web-1", "web", &[&first]));
+        plain.cluster.create("EndpointSlice", "shop", "web-1", Plain::slice("web-1", "web", &[&first]));
         let mut caller = Caller::start(&scratch, "plain", language, plain.xds);
         for target in ["web.shop:80", "web.shop.svc:80", "web.shop.svc.cluster.local:80"] {
             caller.says(target, &first.says()).await;
         }
         // Pods come and go.
-        plain.cluster.update("EndpointSlice", "shop", "web-1", plain.slice("web-1", "web", &[&second]));
+        plain.cluster.update("EndpointSlice", "shop", "web-1", Plain::slice("web-1", "web", &[&second]));
         caller.says("web.shop:80", &second.says()).await;
         // The bus is away, and comes back with a table that is empty until the cluster is listed.
         plain.bus.kill();
         let during = caller.call("web.shop:80", 5).await;
         assert_eq!(during.reply, Some(second.says()), "{language:?}: {during:?}");
         plain.bus.restart().await;
-        plain.cluster.update("EndpointSlice", "shop", "web-1", plain.slice("web-1", "web", &[&first]));
+        plain.cluster.update("EndpointSlice", "shop", "web-1", Plain::slice("web-1", "web", &[&first]));
         until("the client follows again, without one call that fails", LIMIT, async || {
             let said = caller.call("web.shop:80", 5).await;
             assert_eq!(said.error, None, "{language:?}: {said:?}\n{}", plain.bus.process.log_tail());
@@ -124,7 +124,7 @@ async fn an_envoy_takes_the_clusters_of_a_plain_cluster() {
         let plain = Plain::start(&scratch).await;
         let backend = Backend::start().await;
         plain.service("web");
-        plain.cluster.create("EndpointSlice", "shop", "web-1", plain.slice("web-1", "web", &[&backend]));
+        plain.cluster.create("EndpointSlice", "shop", "web-1", Plain::slice("web-1", "web", &[&backend]));
         let envoy = Envoy::start(&scratch, "plain", variant, plain.xds).await;
         let endpoint = format!("web.shop:80::127.0.0.1:{}::health_flags::healthy", backend.port);
         until("Envoy has the endpoint", LIMIT, async || {
