@@ -5,6 +5,7 @@ pub mod core;
 pub mod config;
 pub mod schema;
 
+pub mod derive;
 pub mod filter;
 pub mod transport;
 

@@ -1,6 +1,7 @@
 //! Committed protobuf types that meshbus speaks, so that no build needs protoc. See `README.md`.
 
 pub mod cloudevents;
+pub mod envoy;
 pub mod google;
 pub mod mcp;
 pub mod meshbus;

@@ -9,9 +9,12 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::derive::Deriver;
 use super::{App, Running, Shared, settle};
 use crate::config::settings::{Permission, WhenFull};
-use crate::config::{Config, ConfigError, ConnectorConfig, Destination, RouteConfig, Sink as SinkConfig};
+use crate::config::{
+    Config, ConfigError, ConnectorConfig, Destination, Fingerprint, RouteConfig, Sink as SinkConfig,
+};
 use crate::core::access::{Access, Action, Rule};
 use crate::core::consumer::Source;
 use crate::core::delivery::{Deliveries, Mailbox};
@@ -72,11 +75,7 @@ impl App {
         for wanted in &config.connectors {
             let name = ByteString::from(wanted.name.clone());
             let fingerprint = config.fingerprint_connector(&wanted.name);
-            let (mailbox, stats) = match self.0.connectors.lock().get(&name) {
-                Some(running) if running.fingerprint == fingerprint => continue,
-                Some(running) => (Arc::clone(&running.mailbox), Arc::clone(&running.stats)),
-                None => (Arc::new(Mailbox::default()), Arc::new(ConnectorStats::default())),
-            };
+            let Some((mailbox, stats)) = self.changed(&name, fingerprint) else { continue };
             let connector = wanted.build(self.0.transports)?;
             let running = Running {
                 transport: wanted.transport,
@@ -86,10 +85,47 @@ impl App {
                 stats,
                 announcement: connector.announce(),
                 is_server: wanted.is_server(),
+                derives: false,
             };
             fresh.push(Fresh { name, connector, running, scope: wanted.scope() });
         }
+        fresh.extend(self.build_derivers(config));
         Ok(fresh)
+    }
+
+    /// Derivations run as connectors do.
+    fn build_derivers(&self, config: &Config) -> Vec<Fresh> {
+        let built = config.derive.iter().filter_map(|wanted| {
+            let name = ByteString::from(wanted.name.clone());
+            let fingerprint = config.fingerprint_derived(&wanted.name);
+            let (mailbox, stats) = self.changed(&name, fingerprint)?;
+            let connector: Box<dyn Connector> = Box::new(Deriver(Arc::clone(&wanted.derivation)));
+            let running = Running {
+                transport: wanted.derivation.kind(),
+                fingerprint,
+                mailbox,
+                ingress: connector.ingress(),
+                stats,
+                announcement: None,
+                is_server: false,
+                derives: true,
+            };
+            Some(Fresh { scope: name.clone(), name, connector, running })
+        });
+        built.collect()
+    }
+
+    /// What a connector of this name goes on with; `None` where it runs with these settings already.
+    fn changed(
+        &self,
+        name: &str,
+        fingerprint: Option<Fingerprint>,
+    ) -> Option<(Arc<Mailbox>, Arc<ConnectorStats>)> {
+        match self.0.connectors.lock().get(name) {
+            Some(running) if running.fingerprint == fingerprint => None,
+            Some(running) => Some((Arc::clone(&running.mailbox), Arc::clone(&running.stats))),
+            None => Some((Arc::new(Mailbox::default()), Arc::new(ConnectorStats::default()))),
+        }
     }
 
     /// Ends the connector of the same name, where there is one, and gives what its successor runs with. What
@@ -124,18 +160,22 @@ impl App {
 
     /// Ends the connectors the configuration no longer names.
     async fn remove_connectors(&self, config: &Config) {
-        let gone: Vec<(ByteString, Arc<Mailbox>)> = {
+        let gone: Vec<(ByteString, Running)> = {
             let mut connectors = self.0.connectors.lock();
-            let named = |name: &str| config.connectors.iter().any(|wanted| wanted.name == name);
+            let named = |name: &str| {
+                config.connectors.iter().any(|wanted| wanted.name == name)
+                    || config.derive.iter().any(|wanted| wanted.name == name)
+            };
             let gone: Vec<ByteString> = connectors.keys().filter(|name| !named(name)).cloned().collect();
-            gone.into_iter()
-                .filter_map(|name| connectors.remove(&name).map(|running| (name, running.mailbox)))
-                .collect()
+            gone.into_iter().filter_map(|name| connectors.remove_entry(&name)).collect()
         };
-        for (name, mailbox) in gone {
+        for (name, Running { mailbox, derives, .. }) in gone {
             let stop = self.0.supervisor.stop(&name, config.shutdown.grace.0);
             drop(tokio::join!(stop, async { mailbox.close() }));
             mailbox.abandon();
+            if derives {
+                self.0.bus.withdraw(&name).await;
+            }
         }
     }
 

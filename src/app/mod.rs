@@ -2,6 +2,7 @@
 
 mod admin;
 mod apply;
+mod derive;
 mod explain;
 mod offline;
 mod own;
@@ -78,6 +79,8 @@ struct Running {
     stats: Arc<ConnectorStats>,
     announcement: Option<Announcement>,
     is_server: bool,
+    /// Whether it is a derivation, whose state goes with it.
+    derives: bool,
 }
 
 impl App {

@@ -35,6 +35,7 @@ static USE_CASES: &[UseCase] = &[
         name: "kubernetes-events-to-jetstream",
         text: include_str!("../../config/kubernetes-events-to-jetstream.yaml"),
     },
+    UseCase { name: "kubernetes-to-grpc", text: include_str!("../../config/kubernetes-to-grpc.yaml") },
     UseCase { name: "xds-to-envoy", text: include_str!("../../config/xds-to-envoy.yaml") },
     UseCase { name: "xds-client", text: include_str!("../../config/xds-client.yaml") },
     UseCase { name: "filters", text: include_str!("../../config/filters.yaml") },

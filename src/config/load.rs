@@ -12,6 +12,7 @@ use crate::schema::protobuf::Descriptors;
 use crate::transport::Transport;
 
 use super::connectors::{self, ConnectorConfig};
+use super::derive::{self, DeriveConfig};
 use super::descriptors;
 use super::env::Lookup;
 use super::error::ConfigError;
@@ -23,10 +24,11 @@ use super::suggest;
 use super::tree::{ERRORS_MAX, FILE_MAX};
 
 /// Everything a configuration may hold at its top.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 16] = [
     "name",
     "connectors",
     "routes",
+    "derive",
     "capture",
     "event_log",
     "state",
@@ -52,6 +54,8 @@ pub struct Config {
     pub connectors: Vec<ConnectorConfig>,
     /// Routes in the file's order.
     pub routes: Vec<RouteConfig>,
+    /// What state is made of other state, in the file's order.
+    pub derive: Vec<DeriveConfig>,
     /// Where records are kept.
     pub event_log: EventLog,
     /// Bounds of the state table.
@@ -125,7 +129,8 @@ impl Config {
             }
             return Err(at_most(errors));
         };
-        let mut reader = Reader { env, transports, errors, expressions: Expressions::new() };
+        let mut reader =
+            Reader { env, transports, errors, expressions: Expressions::new(), derived: Vec::new() };
         let config = reader.config(root);
         if reader.errors.is_empty() { Ok(config) } else { Err(at_most(reader.errors)) }
     }
@@ -163,6 +168,8 @@ pub(super) struct Reader<'a> {
     pub(super) transports: &'a [&'a dyn Transport],
     pub(super) errors: Vec<ConfigError>,
     pub(super) expressions: Expressions,
+    /// The names of derivations, whose state a route may take as a connector's.
+    pub(super) derived: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -180,6 +187,8 @@ impl Reader<'_> {
         let access = self.access(&root);
         let insecure = self.part(&root, "insecure");
         let connectors = connectors::read(self, &root);
+        let derive = derive::read(self, &root, &connectors);
+        self.derived = derive.iter().map(|derived| derived.name.clone()).collect();
         let routes = routes::read(self, &root, &connectors);
         let config = Config {
             name,
@@ -193,6 +202,7 @@ impl Reader<'_> {
             tests: self.tests(&root, &connectors, &routes),
             connectors,
             routes,
+            derive,
             access,
             insecure,
             root,

@@ -8,6 +8,7 @@
 
 mod connectors;
 mod de;
+mod derive;
 mod descriptors;
 mod env;
 mod error;
@@ -30,6 +31,7 @@ pub(crate) mod yaml;
 mod tests;
 
 pub use connectors::{ConnectorConfig, Role};
+pub use derive::DeriveConfig;
 pub use env::{Lookup, process_environment};
 pub use error::ConfigError;
 pub use exposure::{EXPOSURE_HINT, check_exposure, is_loopback};

@@ -87,6 +87,7 @@ impl Config {
         let routes = self.routes.iter().map(|route| (route.name.clone(), effective_route(route)));
         top.insert("routes".to_owned(), routes.collect());
         for (key, value) in [
+            ("derive", self.root.get("derive").map(|derive| derive.to_json()).unwrap_or_default()),
             ("event_log", json!(self.event_log)),
             ("state", json!(self.state)),
             ("descriptors", self.root.get("descriptors").map(|files| files.to_json()).unwrap_or_default()),

@@ -170,7 +170,7 @@ fn source(
             reader.errors.push(item.error("", "capture is not part of this build"));
             return None;
         }
-        known(reader, item, name, connectors)?;
+        known_source(reader, item, name, connectors)?;
         return Some(Source { connector: Some(name.to_owned()), topic: None });
     }
     if !item.is_map() {
@@ -184,7 +184,7 @@ fn source(
         reader.errors.push(item.error_with_hint("", "names neither a connector nor a topic", hint));
     }
     if let Some(name) = &connector {
-        known(reader, &item.get("connector")?, name, connectors)?;
+        known_source(reader, &item.get("connector")?, name, connectors)?;
     }
     let topic = match topic {
         Some(text) => {
@@ -194,6 +194,19 @@ fn source(
         None => None,
     };
     Some(Source { connector, topic })
+}
+
+/// Whether something that brings state or events is called `name`: a connector, or a derivation.
+fn known_source(
+    reader: &mut Reader<'_>,
+    section: &Section,
+    name: &str,
+    connectors: &[ConnectorConfig],
+) -> Option<()> {
+    if reader.derived.iter().any(|derived| derived == name) {
+        return Some(());
+    }
+    known(reader, section, name, connectors).map(drop)
 }
 
 /// The connector that `name` at `section` names.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::cesql::Expression;
 use crate::core::selector::Dialect;
+use crate::derive;
 use crate::filter::KINDS;
 use crate::transport::Transport;
 
@@ -34,9 +35,10 @@ impl Config {
             "description": "Where a route sends: a connector with the options of its transport, a topic on the bus, or the state at a topic.",
             "anyOf": parts.sinks,
         }));
+        let derived = parts.derived();
         let route = parts.route();
         parts.definitions.insert("route".to_owned(), route);
-        let properties = parts.top(connectors);
+        let properties = parts.top(connectors, derived);
         let mut definitions = parts.generator.take_definitions(true);
         definitions.extend(parts.definitions);
         json!({
@@ -59,7 +61,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn top(&mut self, connectors: Value) -> Value {
+    fn top(&mut self, connectors: Value, derived: Value) -> Value {
         json!({
             "name": {
                 "description": "The bus's stable identity, by which loops are seen. Default: the name of the host.",
@@ -72,6 +74,10 @@ impl Parts {
             "routes": {
                 "description": "Routes by name: from where, which events, to where.",
                 "type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": {"$ref": "#/$defs/route"},
+            },
+            "derive": {
+                "description": "State that is made of other state, by name: each one derivation. The name is the scope of what is made.",
+                "type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": derived,
             },
             "event_log": self.of::<EventLog>(),
             "state": self.of::<State>(),
@@ -150,6 +156,18 @@ impl Parts {
     fn filters(&mut self) -> Value {
         let kinds = KINDS.iter().map(|kind| {
             let definition = format!("filter.{}", kind.name());
+            let settings = self.embed(&definition, kind.schema().to_value());
+            let reference = json!({"$ref": format!("#/$defs/{definition}")});
+            self.definitions.insert(definition, settings);
+            (kind.name().to_owned(), reference)
+        });
+        exactly_one(kinds.collect())
+    }
+
+    /// An entry of `derive:`.
+    fn derived(&mut self) -> Value {
+        let kinds = derive::KINDS.iter().map(|kind| {
+            let definition = format!("derive.{}", kind.name());
             let settings = self.embed(&definition, kind.schema().to_value());
             let reference = json!({"$ref": format!("#/$defs/{definition}")});
             self.definitions.insert(definition, settings);

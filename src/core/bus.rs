@@ -278,6 +278,12 @@ impl Bus {
         Writes(receiver)
     }
 
+    /// Ends a key space whose owner is gone for good: what it holds is deleted.
+    pub async fn withdraw(&self, scope: &ByteString) {
+        drop(self.ingress(scope.clone(), scope.clone()).resync(None).commit().await);
+        self.0.inner.lock().owners.remove(scope);
+    }
+
     /// The key spaces, in order of name, each with who owns it.
     pub fn scopes(&self) -> Vec<(ByteString, Ownership)> {
         let inner = self.0.inner.lock();

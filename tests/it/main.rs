@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod conformance;
 mod core;
+mod derive;
 #[cfg(feature = "wasm")]
 #[path = "../guests/mod.rs"]
 mod guests;

@@ -9,6 +9,7 @@ mod load;
 mod management;
 mod notice;
 mod orders;
+mod plain_cluster;
 mod reconnects;
 mod refusals;
 mod resources;
