@@ -13,6 +13,7 @@ use crate::core::{Cause, Change, Envelope, Key, Refused, Topic, Version};
 use crate::schema::address::topic_of;
 use crate::schema::kinds::proto_name;
 use crate::schema::protobuf::MEDIA_TYPE;
+use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::named::{digest_of, is_object};
 use crate::transport::xds::codec::received::{Fault, Found, Received};
 use crate::transport::xds::codec::response::Variant;
@@ -85,16 +86,22 @@ impl<'a> Intake<'a> {
         let snapshot = self.bus.snapshot();
         let whole = variant == Variant::Sotw && wants.is_whole();
         // What cannot be named may be anything that seems to be absent.
-        let absent = if whole && !taken.faults.iter().any(|fault| fault.name.is_none()) {
+        // Of what may not be seen now it is not known whether it is there.
+        let unseen = || {
+            let errors = received.errors.iter().filter(|(_, status)| status.code != Code::NotFound);
+            errors.map(|(name, _)| name)
+        };
+        let is_pattern = |name: &ByteString| !matches!(Interest::of(name.to_string()), Interest::Name(_));
+        let known = !taken.faults.iter().any(|fault| fault.name.is_none()) && !unseen().any(is_pattern);
+        let absent = if whole && known {
             let faulty = taken.faults.iter().filter_map(|fault| fault.name.as_ref());
-            let there: HashSet<&ByteString> = received.present().chain(faulty).collect();
+            let there: HashSet<&ByteString> = received.present().chain(faulty).chain(unseen()).collect();
             self.held(&snapshot, type_url).filter(|name| !there.contains(name)).cloned().collect()
         } else {
             Vec::new()
         };
         self.put(&snapshot, wants, received.found, &mut taken).await;
         for (name, status) in &received.errors {
-            // Of what may not be seen now it is not known whether it is there.
             if status.code != Code::NotFound {
                 debug!(%type_url, %name, %status, "the server has nothing for a name");
             }

@@ -71,7 +71,7 @@ impl Client {
     async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
         let call = tokio::select! {
             () = link.shutdown.drain() => return Ok(()),
-            call = self.call() => call?,
+            call = self.call() => call.map_err(|error| self.lasting(error))?,
         };
         link.stats.connected.add(1);
         info!(connector = %link.name, peer = call.peer, "connected");
@@ -88,12 +88,16 @@ impl Client {
             self.first = (self.first + 1) % self.servers.len().max(1);
         }
         self.worked |= heard;
-        let Some(mut error) = ended else { return Ok(()) };
-        // Whom a server let in once it will let in again: its own source of names may be away.
+        ended.map_or(Ok(()), |error| Err(self.lasting(error)))
+    }
+
+    /// Whom a server let in once it will let in again: its own source of names may be away, or a certificate being
+    /// exchanged here.
+    fn lasting(&self, mut error: Error) -> Error {
         if error.kind == ErrorKind::Denied && self.worked {
             error.kind = ErrorKind::Unreachable;
         }
-        Err(error)
+        error
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use meshbus_proto::google;
 use meshbus_proto::xds::Node;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -31,6 +32,8 @@ use crate::transport::{Link, Ready};
 const ANSWERED: Duration = Duration::from_secs(15);
 /// The same where a server was told the versions of what there is, as it says nothing of what has not changed.
 const RESUMED: Duration = Duration::from_secs(2);
+/// How long it must be quiet after the last response where how much there is cannot be known: it may come in parts.
+const QUIET: Duration = Duration::from_millis(500);
 /// How long a second refusal in a row waits: a server may send again what was refused, for ever. Each further one waits
 /// twice as long.
 const REFUSAL_WAIT: Duration = Duration::from_millis(100);
@@ -54,6 +57,10 @@ pub(super) struct Session<'a> {
     outgoing: VecDeque<Bytes>,
     /// When it is ready, although not all was answered; `None` where it is.
     settled_at: Option<Instant>,
+    /// That, at the latest.
+    latest: Instant,
+    /// Whether the table had all there is once, so that what it has is worth resuming.
+    whole: bool,
     /// Types that came without being asked for: each is told once.
     strange: Vec<ByteString>,
     heard: bool,
@@ -66,8 +73,8 @@ struct OfType {
     resumed: bool,
     /// Refusals in a row.
     refusals: u32,
-    /// An answer that waits, and until when.
-    held: Option<(Instant, Request)>,
+    /// A refusal that waits, and until when: of what, and why.
+    held: Option<(Instant, Received, google::Status)>,
 }
 
 impl<'a> Session<'a> {
@@ -87,6 +94,8 @@ impl<'a> Session<'a> {
             follow,
             outgoing: VecDeque::new(),
             settled_at: None,
+            latest: Instant::now(),
+            whole: link.bus.settled().contains(link.bus.scope()),
             strange: Vec::new(),
             heard: false,
         };
@@ -104,7 +113,8 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         session.ask();
         let resumed = session.types.values().filter(|of| !of.wants.is_empty()).all(|of| of.resumed);
-        session.settled_at = Some(now + if resumed { RESUMED } else { ANSWERED });
+        session.latest = now + if resumed && session.whole { RESUMED } else { ANSWERED };
+        session.settled_at = Some(session.latest);
         session
     }
 
@@ -148,21 +158,24 @@ impl<'a> Session<'a> {
 
     /// When [`on_time`](Self::on_time) has something to do.
     pub(super) fn next_time(&self) -> Option<Instant> {
-        let held = self.types.values().filter_map(|of| of.held.as_ref().map(|(until, _)| *until));
+        let held = self.types.values().filter_map(|of| of.held.as_ref().map(|(until, ..)| *until));
         held.chain(self.settled_at).min()
     }
 
     /// Does what is due.
     pub(super) fn on_time(&mut self) {
         let now = Instant::now();
-        let due = |of: &mut OfType| of.held.take_if(|(until, _)| *until <= now).map(|(_, request)| request);
+        let variant = self.variant;
+        let due = |of: &mut OfType| {
+            let (_, said, error) = of.held.take_if(|(until, ..)| *until <= now)?;
+            Some(of.wants.answer(variant, &said, Some(error)))
+        };
         let due: Vec<Request> = self.types.values_mut().filter_map(due).collect();
         for request in due {
             self.send(request);
         }
         if self.settled_at.is_some_and(|at| at <= now) {
-            let resumed = self.types.values().any(|of| of.resumed);
-            if !self.heard && !resumed && self.types.values().any(|of| of.wants.is_waiting_for_all()) {
+            if !self.heard && !self.whole && self.types.values().any(|of| of.wants.is_waiting_for_all()) {
                 // What a server that says nothing at all has is not known, so it is not known to be nothing.
                 warn!(connector = %self.name, "the server has answered nothing");
                 self.settled_at = Some(now + ANSWERED);
@@ -191,7 +204,11 @@ impl<'a> Session<'a> {
         self.stats.received.add(received.found.len() as u64);
         let answered = self.take(received).await;
         if answered && self.types.values().all(|of| !of.wants.is_waiting()) && self.settled_at.is_some() {
-            self.settle();
+            if self.types.values().any(|of| of.wants.may_go_on()) {
+                self.settled_at = Some(self.latest.min(Instant::now() + QUIET));
+            } else {
+                self.settle();
+            }
         }
         Ok(())
     }
@@ -203,12 +220,7 @@ impl<'a> Session<'a> {
         let first = of.wants.is_new() && of.resumed;
         let cause = if first { Cause::Inferred } else { Cause::Deleted };
         of.wants.heard(self.variant, &received);
-        let said = Received {
-            type_url: received.type_url.clone(),
-            nonce: received.nonce.clone(),
-            version: received.version.clone(),
-            ..Received::default()
-        };
+        let said = received.summary();
         let Taken { put, gone, faults } = self.intake.take(self.variant, &of.wants, received, cause).await;
         self.answer(&said, &faults);
         for (name, data) in &put {
@@ -239,13 +251,13 @@ impl<'a> Session<'a> {
             debug!(connector = %self.name, type_url = %said.type_url, "a response without a nonce");
             return;
         }
-        let request = of.wants.answer(self.variant, said, error);
         of.held = None;
-        if of.refusals > 1 {
+        if let (Some(error), 2..) = (&error, of.refusals) {
             let wait = REFUSAL_WAIT * 2_u32.saturating_pow(of.refusals.min(10) - 2);
-            of.held = Some((Instant::now() + wait.min(REFUSAL_WAIT_MAX), request));
+            of.held = Some((Instant::now() + wait.min(REFUSAL_WAIT_MAX), said.summary(), error.clone()));
             return;
         }
+        let request = of.wants.answer(self.variant, said, error);
         self.send(request);
     }
 
@@ -290,7 +302,14 @@ impl<'a> Session<'a> {
                 known = self.intake.known(&of.wants);
                 of.resumed = !known.is_empty();
             }
-            requests.extend(of.wants.request(self.variant, known));
+            let request = of.wants.request(self.variant, known);
+            // In the state of the world each request answers, too: one that says nothing of the error would accept.
+            requests.extend(
+                match of.held.take_if(|_| self.variant == Variant::Sotw && request.is_some()) {
+                    Some((_, said, error)) => Some(of.wants.answer(self.variant, &said, Some(error))),
+                    None => request,
+                },
+            );
         }
         for request in requests {
             self.send(request);

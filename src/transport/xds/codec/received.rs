@@ -81,6 +81,17 @@ impl Received {
         Ok(reading.received)
     }
 
+    /// What an answer to it needs: type, nonce and version.
+    #[must_use]
+    pub fn summary(&self) -> Self {
+        Self {
+            type_url: self.type_url.clone(),
+            nonce: self.nonce.clone(),
+            version: self.version.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Names of all that it says is there, taken or not.
     pub fn present(&self) -> impl Iterator<Item = &ByteString> {
         let faulty = self.faults.iter().filter_map(|fault| fault.name.as_ref());

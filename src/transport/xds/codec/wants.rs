@@ -44,6 +44,8 @@ struct OnStream {
     version: String,
     /// Whether a response came.
     heard: bool,
+    /// Whether more of what a pattern wants may come, of which nothing tells.
+    open: bool,
 }
 
 /// A request, in the variant it was made for.
@@ -127,6 +129,11 @@ impl Wants {
         !self.stream.waiting.is_empty()
     }
 
+    /// Whether the last response may not have been all that patterns want: there may be parts of it.
+    pub fn may_go_on(&self) -> bool {
+        self.stream.open
+    }
+
     /// Whether that is all of something, not names that may not exist.
     pub fn is_waiting_for_all(&self) -> bool {
         let named = |name: &ByteString| matches!(Interest::of(name.to_string()), Interest::Name(_));
@@ -204,14 +211,19 @@ impl Wants {
     pub fn heard(&mut self, variant: Variant, received: &Received) {
         self.stream.heard = true;
         self.stream.nonce.clone_from(&received.nonce);
-        if variant == Variant::Sotw && self.kind.whole {
+        // The mark that all of the type was told is a resource of that name without content.
+        let marked = variant == Variant::Delta && received.alive.iter().any(|name| *name == ALL);
+        if marked || variant == Variant::Sotw && self.kind.whole {
             self.stream.waiting.clear();
+            self.stream.open = false;
             return;
         }
         // Of all that is wanted by a pattern, how much there is cannot be known.
+        let waited = self.stream.waiting.len();
         self.stream
             .waiting
             .retain(|name| !matches!(Interest::of(name.to_string()), Interest::All | Interest::Prefix(_)));
+        self.stream.open |= self.stream.waiting.len() < waited;
         for name in received.mentioned() {
             self.stream.waiting.remove(name);
         }

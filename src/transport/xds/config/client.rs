@@ -237,7 +237,11 @@ impl ClientConfig {
             sub_zone: locality.sub_zone,
         });
         // With this a server may tell names and versions in the state of the world, too.
-        let wrapped = (self.mode == Mode::Sotw).then(|| "xds.config.resource-in-sotw".to_owned());
+        // With the other one a bus that tells much in parts says when that was all.
+        let feature = match self.mode {
+            Mode::Sotw => "xds.config.resource-in-sotw",
+            Mode::Delta => "meshbus.sync-marker",
+        };
         Node {
             id: node.id.clone().unwrap_or_else(|| bus.to_owned()),
             cluster: node.cluster.clone(),
@@ -245,7 +249,7 @@ impl ClientConfig {
             locality,
             user_agent_name: "meshbus".to_owned(),
             user_agent_version: Some(UserAgentVersion::Text(env!("CARGO_PKG_VERSION").to_owned())),
-            client_features: wrapped.into_iter().collect(),
+            client_features: vec![feature.to_owned()],
         }
     }
 }
@@ -300,7 +304,7 @@ mod tests {
         assert_eq!(config.subscribe[0].type_url, CLUSTER);
         assert_eq!(config.subscribe[0].names, ["*"]);
         let node = config.node("edge-1");
-        assert_eq!((&*node.id, node.metadata, node.client_features.len()), ("edge-1", None, 0));
+        assert_eq!((&*node.id, node.metadata, node.client_features.len()), ("edge-1", None, 1));
     }
 
     #[test]
