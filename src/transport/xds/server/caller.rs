@@ -47,6 +47,11 @@ impl Caller {
         Ok(Self { access, principal })
     }
 
+    /// The same caller under the rules as they are now.
+    pub(super) fn renew(&mut self, bus: &Bus) {
+        self.access = bus.access();
+    }
+
     /// The proved name.
     pub(super) fn principal(&self) -> Option<&ByteString> {
         self.principal.as_ref()

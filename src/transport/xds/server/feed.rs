@@ -147,18 +147,15 @@ impl Feed {
     }
 
     /// The name of the resource that has an alias.
-    pub(super) fn named(
-        &self,
-        type_url: &ByteString,
-        alias: &ByteString,
-        snapshot: &Snapshot,
-    ) -> Option<ByteString> {
+    pub(super) fn named(&self, type_url: &ByteString, alias: &ByteString) -> Option<ByteString> {
         let mut index = self.index.lock();
         if !index.types.contains_key(type_url) {
             return None;
         }
         // Looked for once; from then on changes tell.
         let aliases = index.aliases.entry(type_url.clone()).or_insert_with(|| {
+            // Of now, not of when the caller looked: what was told in between would be missed for ever.
+            let snapshot = self.bus.snapshot();
             let held = snapshot.range(Some(&self.scope), Some(type_url), None).map(Held::record);
             held.flat_map(|record| {
                 let aliases = aliases::of(&record.envelope.extensions).into_iter();
@@ -191,6 +188,7 @@ impl Feed {
     fn tell_lost(&self, seq: Seq) {
         let mut index = self.index.lock();
         let before = std::mem::replace(&mut index.told, seq);
+        index.aliases.clear();
         for takers in index.types.values_mut() {
             takers.changed = seq;
             let names = takers.prefixes.values().chain(takers.names.values()).flatten();

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use prost::Message;
 use serde_json::{Value, json};
 
-use super::resources;
+use super::{RESOURCES_MAX, Room, resources};
 use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, LISTENER, ROUTES};
 use crate::transport::xds::codec::response::nonce_text;
 use crate::transport::xds::codec::status::{Code, Status};
@@ -138,7 +138,7 @@ fn client_config(board: &Board) -> ClientConfig {
 }
 
 fn config_dump(shared: &Shared, caller: &Caller, board: &Board) -> Value {
-    let mut room = shared.config.response_max() / 4;
+    let mut room = Room { bytes: shared.config.response_max() / 4, resources: RESOURCES_MAX };
     let descriptors = shared.kinds.descriptors();
     let configs = resources(caller, board, &shared.bus.snapshot(), &mut room).into_iter().map(|config| {
         let resource = config.xds_config.map(|any| match serde_json::from_slice(&any.value) {

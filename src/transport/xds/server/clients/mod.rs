@@ -23,7 +23,7 @@ use crate::transport::xds::codec::status::{Code, Status};
 
 pub(super) mod debug;
 
-/// Most resources told of one client.
+/// Most resources told in a response.
 const RESOURCES_MAX: usize = 10_000;
 
 /// A call of client status discovery.
@@ -53,24 +53,41 @@ impl Clients {
             let text = "of node_matchers only node_id is supported: exact, prefix, suffix or contains";
             return Err(invalid(text.to_owned()));
         }
+        let mut caller = self.caller.clone();
+        caller.renew(&self.shared.bus);
+        caller.check_admin()?;
         let snapshot = self.shared.bus.snapshot();
-        let mut room =
-            if request.exclude_resource_contents { 0 } else { self.shared.config.response_max() };
+        let bytes = if request.exclude_resource_contents { 0 } else { self.shared.config.response_max() };
+        let mut room = Room { bytes, resources: RESOURCES_MAX };
         let boards = self.shared.roster.all().into_iter();
         let wanted = boards.filter(|board| {
             request.node_matchers.is_empty()
                 || request.node_matchers.iter().any(|matcher| matches(matcher, &board.node.id))
         });
-        let config = wanted.map(|board| self.config(&board, &snapshot, &mut room)).collect();
+        let mut config = Vec::new();
+        for board in wanted {
+            if room.resources == 0 || config.len() >= RESOURCES_MAX {
+                let text = format!("more than {RESOURCES_MAX} resources of clients: ask by node_matchers");
+                return Err(Status::new(Code::ResourceExhausted, text));
+            }
+            config.push(self::config(&caller, &board, &snapshot, &mut room));
+        }
         Ok(framed(&ClientStatusResponse { config }))
     }
+}
 
-    fn config(&self, board: &Board, snapshot: &Snapshot, room: &mut usize) -> ClientConfig {
-        ClientConfig {
-            node: Some(board.node.clone()),
-            generic_xds_configs: resources(&self.caller, board, snapshot, room),
-            client_scope: board.id.to_string(),
-        }
+/// What a response may still hold.
+pub(super) struct Room {
+    /// Of messages.
+    pub(super) bytes: usize,
+    pub(super) resources: usize,
+}
+
+fn config(caller: &Caller, board: &Board, snapshot: &Snapshot, room: &mut Room) -> ClientConfig {
+    ClientConfig {
+        node: Some(board.node.clone()),
+        generic_xds_configs: resources(caller, board, snapshot, room),
+        client_scope: board.id.to_string(),
     }
 }
 
@@ -79,15 +96,18 @@ fn resources(
     caller: &Caller,
     board: &Board,
     snapshot: &Snapshot,
-    room: &mut usize,
+    room: &mut Room,
 ) -> Vec<GenericXdsConfig> {
     let mut configs = Vec::new();
     for (type_url, known) in board.types() {
         for interest in known.interests.iter() {
-            look_up(&board.scope, &type_url, interest, snapshot, |found| {
-                if configs.len() < RESOURCES_MAX {
-                    configs.push(resource(caller, &type_url, &known, found, room));
-                }
+            let left = room.resources;
+            if left == 0 {
+                return configs;
+            }
+            look_up(&board.scope, &type_url, interest, (snapshot, left), |found| {
+                room.resources -= 1;
+                configs.push(resource(caller, &type_url, &known, found, &mut room.bytes));
             });
         }
     }
@@ -98,7 +118,7 @@ fn look_up(
     scope: &ByteString,
     type_url: &ByteString,
     interest: &Interest,
-    snapshot: &Snapshot,
+    (snapshot, most): (&Snapshot, usize),
     mut found: impl FnMut(Result<Arc<Record>, &ByteString>),
 ) {
     let key = |name: &ByteString| Key::new(scope.clone(), type_url.clone(), name.clone());
@@ -111,7 +131,7 @@ fn look_up(
         .range(Some(scope), Some(type_url), after.as_ref())
         .map(Held::record)
         .take_while(|record| prefix.is_none_or(|prefix| name_of(record).starts_with(&**prefix)))
-        .take(RESOURCES_MAX)
+        .take(most)
         .for_each(|record| found(Ok(record)));
 }
 

@@ -21,7 +21,7 @@ use self::flush::{Hold, flush, missed};
 use self::of_type::{Answered, OfType};
 use self::outbox::{Gathered, Outbox};
 use self::presence::Presence;
-use self::session::Session;
+use self::session::{Session, TEXT_MAX, check, trim};
 use super::Shared;
 use super::caller::Caller;
 use super::feed::Feed;
@@ -199,6 +199,11 @@ impl Stream {
     /// Ends a call that has one response: there is one also where nothing was asked for.
     fn end_fetch(&mut self) {
         let Some((type_url, of)) = self.types.iter_mut().next() else { return };
+        if of.withheld.is_waiting() {
+            let text = "the bus has begun and is not filled yet: keep what you have, and ask again";
+            self.end = End::Ending(Status::new(Code::Unavailable, text));
+            return;
+        }
         if self.outbox.last() == 0 {
             let at = self.shared.bus.snapshot().seq();
             self.outbox.send(of, type_url, at, true, &Gathered::default());
@@ -217,6 +222,13 @@ impl Stream {
     fn on_request(&mut self, bytes: Bytes) -> Result<(), Status> {
         let mut request = Request::decode(self.method.variant, bytes)?;
         let (node, type_url, nonce, refusal) = request.head();
+        if type_url.len() > TEXT_MAX {
+            return Err(Status::new(Code::InvalidArgument, format!("type_url is over {TEXT_MAX} bytes")));
+        }
+        self.caller.renew(&self.shared.bus);
+        if let Some(session) = &mut self.session {
+            session.caller.renew(&self.shared.bus);
+        }
         self.meet(node)?;
         let type_url = match (self.method.type_url, type_url) {
             (Some(own), given) if given.is_empty() || given == own => ByteString::from_static(own),
@@ -238,7 +250,7 @@ impl Stream {
         let first = of.standing.accepted == 0;
         match of.answered(nonce_number(&nonce), refusal) {
             Answered::Refused => self.presence.refused(&session.node, &type_url, of),
-            Answered::Recovered => self.presence.stands(),
+            Answered::Recovered => self.presence.recovered(&type_url),
             Answered::Accepted => self.presence.accepted(&type_url, first),
             Answered::Nothing => {}
         }
@@ -265,11 +277,14 @@ impl Stream {
         if self.session.is_some() {
             return Ok(());
         }
-        let node = node.unwrap_or_default();
+        let mut node = node.unwrap_or_default();
+        check(&node)?;
         let feed = self.shared.feeds.of(&self.shared, &node, self.caller.principal())?;
         let inbox = feed.inbox(self.shared.config.max_queued);
         let allow_secrets = self.shared.config.allow_secrets;
         let (variant, caller) = (self.method.variant, self.caller.clone());
+        let form = Form::of(&node, variant);
+        trim(&mut node);
         debug!(peer = %self.peer, node = node.id, agent = node.user_agent_name, scope = %feed.scope(), "node");
         if node.user_agent_name == "envoy" {
             // An Envoy takes responses of any length, and counts the first of a type as all of it.
@@ -281,7 +296,7 @@ impl Stream {
         } else {
             self.presence.met(&node, &feed, self.caller.principal());
         }
-        let (form, kinds) = (Form::of(&node, variant), Arc::clone(&self.shared.kinds));
+        let kinds = Arc::clone(&self.shared.kinds);
         self.session = Some(Session { variant, node, caller, feed, inbox, allow_secrets, form, kinds });
         Ok(())
     }

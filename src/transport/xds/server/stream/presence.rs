@@ -102,12 +102,15 @@ impl Presence {
 
     /// The client refuses a response about a type.
     pub(super) fn refused(&mut self, node: &Node, type_url: &str, of: &OfType) {
-        self.changed = true;
         let Some(refusal) = &of.standing.refused else { return };
         info!(
             peer = %self.peer, node = node.id, type_url, nonce = refusal.nonce, resources = refusal.names.len(),
             reason = refusal.message, "resources refused"
         );
+        if self.is_told_of(type_url) {
+            return;
+        }
+        self.changed = true;
         self.shared.rings.refused(&DiscoveryRequest {
             node: Some(Node { id: node.id.clone(), ..Node::default() }),
             type_url: type_url.to_owned(),
@@ -140,9 +143,16 @@ impl Presence {
         }
     }
 
-    /// What the client said changes how it stands.
-    pub(super) fn stands(&mut self) {
-        self.changed = true;
+    /// The client accepts what it had refused of a type.
+    pub(super) fn recovered(&mut self, type_url: &str) {
+        self.changed |= !self.is_told_of(type_url);
+    }
+
+    /// Whether the client's answers about a type would be told under it: who answers those, too, would go on for ever.
+    fn is_told_of(&self, type_url: &str) -> bool {
+        let connection = self.key();
+        let event = own::event_key(&connection, "");
+        *connection.type_url == *type_url || *event.type_url == *type_url
     }
 
     /// The client accepts a response about a type; `first`: it has accepted none of that type before.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use meshbus_proto::xds::Node;
+use prost::Message;
 
 use super::answer::key_of;
 use crate::core::Record;
@@ -89,7 +90,7 @@ impl Session {
             return Err(Status::new(Code::PermissionDenied, text));
         }
         let record = snapshot.get(&key_of(self, type_url, name)).or_else(|| {
-            let named = self.feed.named(type_url, name, snapshot)?;
+            let named = self.feed.named(type_url, name)?;
             snapshot.get(&key_of(self, type_url, &named))
         });
         let Some(record) = record else {
@@ -143,4 +144,33 @@ impl Session {
 /// The last word of a type.
 fn last(type_url: &str) -> &str {
     type_url.rsplit(['/', '.']).next().unwrap_or(type_url)
+}
+
+/// Most bytes of a text by which a client says who it is or what it wants.
+pub(super) const TEXT_MAX: usize = 4096;
+/// Most bytes of a node that are kept for others to see.
+const NODE_MAX: usize = 64 << 10;
+
+/// # Errors
+/// For a node with names that are too long to be kept.
+pub(super) fn check(node: &Node) -> Result<(), Status> {
+    let texts = [("id", &node.id), ("cluster", &node.cluster), ("user_agent_name", &node.user_agent_name)];
+    match texts.iter().find(|(_, text)| text.len() > TEXT_MAX) {
+        None => Ok(()),
+        Some((field, _)) => {
+            Err(Status::new(Code::InvalidArgument, format!("node.{field} is over {TEXT_MAX} bytes")))
+        }
+    }
+}
+
+/// Leaves of a node what may be kept for as long as others ask for it.
+pub(super) fn trim(node: &mut Node) {
+    if node.encoded_len() > NODE_MAX {
+        node.metadata = None;
+        node.user_agent_version = None;
+    }
+    if node.encoded_len() > NODE_MAX {
+        node.client_features.clear();
+        node.locality = None;
+    }
 }

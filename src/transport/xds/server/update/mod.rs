@@ -34,6 +34,9 @@ mod refusal;
 /// Most writes of a request that are under way at a time.
 const IN_FLIGHT: usize = 16;
 
+/// Most writes of a request: of short names, one of the longest requests could hold millions.
+const WRITES_MAX: usize = 10_000;
+
 /// The writes of one call.
 #[derive(Debug)]
 pub(super) struct Updates {
@@ -70,17 +73,26 @@ impl Updates {
     /// Carries out a request, and gives the response to it in its frame.
     ///
     /// # Errors
-    /// The status with which the call ends: for what is no request, and for a node without a key space.
+    /// The status with which the call ends: for what is no request or too many writes, and for a node without a key
+    /// space.
     pub(super) async fn answer(&mut self, bytes: Bytes) -> Result<Bytes, Status> {
         let mut request = UpdateRequest::decode(bytes).map_err(|error| {
             Status::new(Code::InvalidArgument, format!("the request cannot be decoded: {error}"))
         })?;
+        let writes = request.resources.len() + request.removed_resources.len();
+        if writes.max(request.expected_versions.len()) > WRITES_MAX {
+            let text =
+                format!("a request holds at most {WRITES_MAX} writes, this one {writes}: send several");
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
+        // A call may be long, and the rules change meanwhile.
+        self.caller.renew(&self.shared.bus);
         let scope = self.meet(request.node.take())?;
         let nonce = std::mem::take(&mut request.nonce);
-        let writes = self.plan(scope, request).into_iter();
-        let writes: Vec<_> =
-            writes.map(|(name, planned)| carry_out(Arc::clone(&self.shared), name, planned)).collect();
-        let results: Vec<UpdateResult> = stream::iter(writes).buffered(IN_FLIGHT).collect().await;
+        let shared = Arc::clone(&self.shared);
+        let writes = stream::iter(self.plan(scope, request))
+            .map(move |(name, planned)| carry_out(Arc::clone(&shared), name, planned));
+        let results: Vec<UpdateResult> = writes.buffered(IN_FLIGHT).collect().await;
         Ok(framed(&UpdateResponse { nonce, results }))
     }
 
