@@ -34,6 +34,8 @@ const WAITING_MAX: usize = 65_536;
 const QUIET: Duration = Duration::from_millis(10);
 /// For so long at most.
 const GATHER_MAX: Duration = Duration::from_millis(200);
+/// Groups made before it is others' turn.
+const TURN: usize = 64;
 /// Keys published at a time.
 const BATCH: usize = 256;
 /// Digits of a hash that is a version.
@@ -78,8 +80,9 @@ async fn run(derivation: &dyn Derivation, link: &mut Link) -> Result<(), Error> 
     while !work.is_listed() {
         work.gather().await?;
     }
-    work.make().await?;
+    let made = work.make().await;
     work.clear().await;
+    made?;
     ready.stand_by();
     info!(derive = %link.name, source = %source, groups = work.groups.len(), "all is made");
     let refuse = async {
@@ -258,8 +261,11 @@ impl<'r> Work<'r> {
     /// # Errors
     /// Where the table does not take it: all is made again later.
     async fn make(&mut self) -> Result<(), Error> {
-        let (mut puts, mut gone) = (Vec::new(), Vec::new());
-        for group in std::mem::take(&mut self.stale) {
+        let (mut puts, mut gone, mut result) = (Vec::new(), Vec::new(), Ok(()));
+        for (n, group) in std::mem::take(&mut self.stale).into_iter().enumerate() {
+            if n % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             let Derived { resources, refused } = self.derived(&group);
             let before = self.made.remove(&group).unwrap_or_default();
             for reason in refused.iter().filter(|reason| !before.refused.contains(reason)) {
@@ -283,14 +289,15 @@ impl<'r> Work<'r> {
                 self.made.insert(group, Made { keys, refused });
             }
             if puts.len() >= BATCH {
-                self.publish(std::mem::take(&mut puts)).await?;
+                result = result.and(self.publish(std::mem::take(&mut puts)).await);
             }
         }
-        self.publish(puts).await?;
+        result = result.and(self.publish(puts).await);
         // Another group may have made one of them since.
         let gone = gone.into_iter().filter(|key| !self.maker.contains_key(key));
         let gone: Vec<Envelope> = gone.filter_map(|key| self.end(&key)).collect();
-        self.publish(gone).await
+        // Also where the table is full: that makes room.
+        self.publish(gone).await.and(result)
     }
 
     fn derived(&self, group: &ByteString) -> Derived {

@@ -54,8 +54,7 @@ fn derived(
     connectors: &[ConnectorConfig],
 ) -> Option<DeriveConfig> {
     reader.name("derivation", name, section);
-    let scopes = scopes(connectors);
-    if name == "capture" || scopes.iter().any(|scope| scope == name) {
+    if name == "capture" || taken(connectors).iter().any(|scope| scope == name) {
         let reason = format!("the scope {name:?} has an owner already");
         reader.errors.push(section.error_at_key("", reason).hint("choose another name"));
         return None;
@@ -73,8 +72,10 @@ fn derived(
         return None;
     };
     let derivation = reader.keep(kind.read(settings))?;
-    if !scopes.iter().any(|scope| **scope == **derivation.source()) {
-        reader.errors.push(unknown(settings, derivation.source(), &scopes));
+    let sources = connectors.iter().map(|connector| connector.scope().to_string());
+    let sources: Vec<String> = std::iter::once(Key::LOCAL.to_owned()).chain(sources).collect();
+    if !sources.iter().any(|scope| **scope == **derivation.source()) {
+        reader.errors.push(unknown(settings, derivation.source(), &sources));
         return None;
     }
     Some(DeriveConfig { name: name.to_owned(), derivation, section: section.clone() })
@@ -85,8 +86,8 @@ fn unknown(settings: &Section, source: &str, scopes: &[String]) -> ConfigError {
     settings.error_with_hint("from", format!("there is no scope {source:?}"), suggest::hint(source, &known))
 }
 
-/// The scopes that there are without derivations.
-fn scopes(connectors: &[ConnectorConfig]) -> Vec<String> {
+/// Names that no derivation can have: those of scopes, and of connectors.
+fn taken(connectors: &[ConnectorConfig]) -> Vec<String> {
     let scope = |connector: &ConnectorConfig| {
         let scope = connector.section.get("scope").and_then(|scope| scope.text().map(str::to_owned));
         [Some(connector.name.clone()), scope].into_iter().flatten()
