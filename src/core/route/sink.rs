@@ -11,6 +11,8 @@ use crate::core::envelope::{Cause, Change, Envelope, Key, Version};
 use crate::core::state::version_of;
 use crate::core::{Bus, Timestamp, Topic};
 
+/// How types of the bus's own things begin.
+const OWN: &str = "meshbus.dev/";
 /// Longest text of `mbreason`, in characters.
 const REASON_MAX: usize = 512;
 
@@ -84,20 +86,28 @@ pub(super) fn retained(
     if key.scope != Key::LOCAL {
         return Err(format!("{topic} is of the scope {}, which the bus does not own", key.scope).into());
     }
+    if topic.is_reserved() && key.type_url.starts_with(OWN) {
+        return Err(format!("{topic} is what the bus says of itself").into());
+    }
     if matches!(envelope.change, Change::Delete(..)) || envelope.data.is_empty() {
         let Some(held) = bus.get(&key) else { return Ok(None) };
         let (topic, version) = (held.envelope.topic.clone(), version_of(&held));
-        return Ok(Some(Envelope::delete(topic, key, version, Cause::Deleted)));
+        return Ok(Some(guarded(Envelope::delete(topic, key, version, Cause::Deleted), envelope)));
     }
     let mut change = Envelope::put(topic, key, Version::default(), envelope.data.clone());
     change.datacontenttype.clone_from(&envelope.datacontenttype);
     change.time = Some(envelope.time.clone().unwrap_or_else(Timestamp::now));
+    Ok(Some(guarded(change, envelope)))
+}
+
+/// A change with the origin and the hops of what it is made of, or buses that copy each other's state never end.
+fn guarded(mut change: Envelope, of: &Envelope) -> Envelope {
     for name in LOOP_GUARD {
-        if let Some(value) = envelope.extensions.get(name) {
+        if let Some(value) = of.extensions.get(name) {
             change.extensions.set(name, value.clone());
         }
     }
-    Ok(Some(change))
+    change
 }
 
 /// The envelope with the reasons why it is dead.
