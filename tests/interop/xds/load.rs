@@ -68,20 +68,15 @@ async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
                 tokio::time::sleep(Duration::from_millis(random.u64(..10))).await;
             }
         };
-        if switch % BY_NATS == 0 {
-            mesh.put_by(&nats, &cluster(&to)).await;
-            pause().await;
-            mesh.put_by(&nats, &endpoints(&to, &[backend.port])).await;
-        } else {
-            mesh.put(&cluster(&to)).await;
-            pause().await;
-            mesh.put(&endpoints(&to, &[backend.port])).await;
-        }
+        let by_nats = (switch % BY_NATS == 0).then_some(&nats);
+        put(&mesh, by_nats, &cluster(&to)).await;
         pause().await;
-        match switch {
-            _ if switch % BY_KUBECTL == 0 => kubectl_apply(&scratch, &mesh, &routes_of("r1", &to)).await,
-            _ if switch % BY_NATS == 0 => mesh.put_by(&nats, &routes("r1", &to)).await,
-            _ => mesh.put(&routes("r1", &to)).await,
+        put(&mesh, by_nats, &endpoints(&to, &[backend.port])).await;
+        pause().await;
+        if switch % BY_KUBECTL == 0 {
+            kubectl_apply(&scratch, &mesh, &routes_of("r1", &to)).await;
+        } else {
+            put(&mesh, by_nats, &routes("r1", &to)).await;
         }
         pause().await;
         if switch % BY_KUBECTL == 0 {
@@ -105,6 +100,13 @@ async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
     let counted = Counted::of(&load.log());
     let changes = switches * EACH;
     println!("{variant:?}: {changes} changes in {took:.1?}: {counted:?}; wrk ended with {ended}");
+    assert_served(variant, switches, &envoy).await;
+    assert!(counted.requests > 1000, "there was no load: {}", load.log());
+    assert_eq!(counted.failed, 0, "{variant:?}: {}", load.log());
+}
+
+/// Envoy took everything, and had a way for each request.
+async fn assert_served(variant: Variant, switches: usize, envoy: &Envoy) {
     let stats = envoy.stats().await;
     let stat = |name: &str| stats.get(name).copied().unwrap_or_default();
     println!(
@@ -113,8 +115,6 @@ async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
         stat("cluster_manager.cds.update_success"),
         stat("http.web.rds.r1.update_success")
     );
-    assert!(counted.requests > 1000, "there was no load: {}", load.log());
-    assert_eq!(counted.failed, 0, "{variant:?}: {}", load.log());
     for name in ["no_cluster", "no_route", "downstream_rq_4xx", "downstream_rq_5xx"] {
         assert_eq!(stat(&format!("http.web.{name}")), 0, "{variant:?}: {name}");
     }
@@ -134,6 +134,13 @@ fn wrk(scratch: &Scratch, port: u16) -> Process {
         wrk = wrk.arg(arg);
     }
     wrk
+}
+
+async fn put<R: Resource>(mesh: &Mesh, by_nats: Option<&async_nats::Client>, resource: &R) {
+    match by_nats {
+        Some(nats) => mesh.put_by(nats, resource).await,
+        None => mesh.put(resource).await,
+    }
 }
 
 async fn kubectl_delete(scratch: &Scratch, mesh: &Mesh, kind: &str, name: &str) {
