@@ -3,7 +3,7 @@
 //! In reading order: what travels ([`envelope`], [`topic`], [`timestamp`]), how it is selected and spelt
 //! ([`selector`], [`cesql`], [`view`], [`data`], [`trie`], [`spelling`], [`template`]), where it is kept ([`record`], [`log`], [`state`]),
 //! who moves it ([`bus`], [`consumer`], [`subscription`], [`route`], [`delivery`], [`drops`]), how state is written
-//! and made of other state ([`mod@write`], [`resync`], [`derive`], [`settled`]), what is answered ([`receipt`], [`error`]), and how
+//! and made of other state ([`mod@write`], [`resync`], [`mod@derive`], [`settled`]), what is answered ([`receipt`], [`error`]), and how
 //! what has no identity of its own is given one ([`uuid`]).
 
 pub mod access;
