@@ -55,10 +55,7 @@ impl Connector for Deriver {
                 () = shutdown.drain() => Ok(()),
                 result = run(&*derivation, link) => result,
             };
-            ready.down(match &result {
-                Ok(()) => "stopped".to_owned(),
-                Err(error) => error.to_string(),
-            });
+            ready.ended(&result);
             result
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use tokio::sync::watch;
 
+use crate::core::Error;
 use crate::core::bus::Ingress;
 use crate::core::delivery::Deliveries;
 use crate::core::stats::ConnectorStats;
@@ -63,6 +64,14 @@ impl Ready {
     /// Not connected, and why; secrets never belong here.
     pub fn down(&self, reason: impl Into<String>) {
         drop(self.now.send_replace(Err(reason.into())));
+    }
+
+    /// The run is over.
+    pub fn ended(&self, result: &Result<(), Error>) {
+        self.down(match result {
+            Ok(()) => "stopped".to_owned(),
+            Err(error) => error.to_string(),
+        });
     }
 
     /// Follows it.

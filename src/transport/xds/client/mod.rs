@@ -126,10 +126,7 @@ impl Connector for Client {
                 () = shutdown.end() => Ok(()),
                 result = self.connected(link) => result,
             };
-            ready.down(match &result {
-                Ok(()) => "stopped".to_owned(),
-                Err(error) => error.to_string(),
-            });
+            ready.ended(&result);
             if result.is_ok() {
                 tokio::select! {
                     () = shutdown.end() => {}
