@@ -1,42 +1,22 @@
 //! The application as a whole: a reload takes up what changed and nothing else, a drain delivers, a taken port
 //! is told.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use meshbus::app::App;
-use meshbus::config::Config;
 use meshbus::core::{Envelope, Outcome, Receipt, Topic};
 use meshbus::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::case::Case;
 use crate::sixth::Pipe;
 use crate::suite::free_port;
 
 const LIMIT: Duration = Duration::from_secs(20);
 static TRANSPORTS: &[&dyn Transport] = &[&Pipe];
 
-/// An application on a file of its own.
-struct Case {
-    app: App,
-    file: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
 impl Case {
-    async fn start(text: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("bus.yaml");
-        std::fs::write(&file, text).unwrap();
-        let paths = vec![file.clone()];
-        let config = Config::load(&paths, &|_| None, TRANSPORTS).unwrap();
-        let app = App::new(config, paths, TRANSPORTS, None);
-        app.start().await.unwrap();
-        Self { app, file, _dir: dir }
-    }
-
     async fn publish(&self, n: usize) -> Vec<Receipt> {
         let event = |at| Envelope::event(Topic::parse("out/a").unwrap(), format!("n{at}"), "/app", "test");
         self.app.bus().publish((0..n).map(event).collect()).await
@@ -74,7 +54,7 @@ async fn answers(stream: &mut TcpStream) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_swaps_only_what_changed_and_keeps_what_waits() {
     let (listen, nobody) = (free_port(), free_port());
-    let case = Case::start(&config(listen, nobody)).await;
+    let case = Case::start(&config(listen, nobody), TRANSPORTS).await;
     assert_eq!(case.app.settled(LIMIT).await, Vec::<String>::new());
     let mut stranger = TcpStream::connect(("127.0.0.1", listen)).await.unwrap();
     answers(&mut stranger).await;
@@ -95,7 +75,7 @@ async fn a_reload_swaps_only_what_changed_and_keeps_what_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_file_keeps_the_old_configuration() {
     let listen = free_port();
-    let case = Case::start(&config(listen, listen)).await;
+    let case = Case::start(&config(listen, listen), TRANSPORTS).await;
     assert_eq!(case.app.settled(LIMIT).await, Vec::<String>::new());
     std::fs::write(&case.file, config(listen, listen).replace("listen:", "lisen:")).unwrap();
     let errors = case.app.reload().await.expect_err("an unknown field");
@@ -107,11 +87,11 @@ async fn an_invalid_file_keeps_the_old_configuration() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_delivers_everything_that_was_taken() {
     let listen = free_port();
-    let case = Case::start(&config(listen, listen)).await;
+    let case = Case::start(&config(listen, listen), TRANSPORTS).await;
     assert_eq!(case.app.settled(LIMIT).await, Vec::<String>::new());
     // One order key: they go one by one, so that most are still waiting when the drain begins. The server that
     // takes them is on a bus of its own, which does not drain.
-    let source = Case::start(&config(free_port(), listen)).await;
+    let source = Case::start(&config(free_port(), listen), TRANSPORTS).await;
     let receipts = source.publish(500).await;
     assert!(source.app.drain(LIMIT).await, "not drained in time");
     for receipt in receipts {
@@ -124,7 +104,7 @@ async fn a_drain_delivers_everything_that_was_taken() {
 async fn a_port_in_use_is_reported() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let case = Case::start(&config(port, port)).await;
+    let case = Case::start(&config(port, port), TRANSPORTS).await;
     let failures = case.app.settled(LIMIT).await;
     assert_eq!(failures.len(), 1, "{failures:?}");
     assert!(

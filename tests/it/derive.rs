@@ -1,9 +1,7 @@
 //! Derived state follows its sources, whatever was missed, and goes with its derivation.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use meshbus::app::App;
 use meshbus::config::Config;
 use meshbus::core::bus::Ingress;
 use meshbus::core::write::{Operation, Precondition};
@@ -11,6 +9,8 @@ use meshbus::core::{Cause, Change, Envelope, Key, Topic};
 use meshbus::transport::TRANSPORTS;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+
+use crate::case::Case;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -23,24 +23,7 @@ const MESH: &str = "name: derives\nderive: {mesh: {k8s_services_to_xds: {from: l
 const LAB: &str =
     "name: derives\nderive: {mesh: {k8s_services_to_xds: {from: local, cluster_domain: lab.test}}}\n";
 
-struct Case {
-    app: App,
-    file: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
 impl Case {
-    async fn start(text: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("bus.yaml");
-        std::fs::write(&file, text).unwrap();
-        let paths = vec![file.clone()];
-        let config = Config::load(&paths, &|_| None, TRANSPORTS).unwrap();
-        let app = App::new(config, paths, TRANSPORTS, None);
-        app.start().await.unwrap();
-        Self { app, file, _dir: dir }
-    }
-
     async fn reload(&self, text: &str) {
         std::fs::write(&self.file, text).unwrap();
         self.app.reload().await.unwrap();
@@ -101,7 +84,7 @@ impl Case {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_made_follows_services_and_endpoints_and_goes_with_the_service() {
-    let case = Case::start(MESH).await;
+    let case = Case::start(MESH, TRANSPORTS).await;
     case.service("shop/web", 80).await;
     case.slice("shop/web-1", "web", &["10.0.0.1"]).await;
     case.comes_to("an endpoint", |case| case.endpoints("web.shop:80").contains("10.0.0.1")).await;
@@ -126,7 +109,7 @@ async fn what_is_made_follows_services_and_endpoints_and_goes_with_the_service()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_leaves_nothing_of_other_settings_and_a_removed_derivation_leaves_nothing() {
-    let case = Case::start(NONE).await;
+    let case = Case::start(NONE, TRANSPORTS).await;
     case.service("shop/web", 80).await;
     // What is there already is made when the derivation comes.
     case.reload(MESH).await;
@@ -148,7 +131,7 @@ async fn a_reload_leaves_nothing_of_other_settings_and_a_removed_derivation_leav
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_writes_what_is_made_and_what_was_left_there_goes() {
-    let case = Case::start(NONE).await;
+    let case = Case::start(NONE, TRANSPORTS).await;
     let strange = Key::new("mesh", LISTENER, "strange");
     let left = Envelope::put(Topic::parse("xds/mesh/strange").unwrap(), strange.clone(), "1", "x");
     let ingress: Ingress = case.app.bus().ingress("before", "mesh");
@@ -165,7 +148,7 @@ async fn nobody_else_writes_what_is_made_and_what_was_left_there_goes() {
 async fn objects_that_are_told_to_no_route_are_made_of_all_the_same() {
     let text = "name: derives\nconnectors: {cluster: {http: {server: {listen: \"127.0.0.1:0\"}}}}\n\
                 derive: {mesh: {k8s_services_to_xds: {from: cluster}}}\n";
-    let case = Case::start(text).await;
+    let case = Case::start(text, TRANSPORTS).await;
     let bus = case.app.bus().ingress("cluster", "cluster");
     let key = Key::new("cluster", SERVICE, "shop/web");
     let object = json!({"spec": {"ports": [{"port": 80}]}}).to_string();
@@ -187,7 +170,7 @@ async fn nothing_is_made_of_a_scope_that_is_not_listed_yet() {
     let text = "name: derives\nconnectors: {cluster: {k8s: {client: {url: \"http://127.0.0.1:9\", \
                 watch: [{type: v1/Service}], cursor: {store: none}}}}}\n\
                 derive: {mesh: {k8s_services_to_xds: {from: cluster}}}\n";
-    let case = Case::start(text).await;
+    let case = Case::start(text, TRANSPORTS).await;
     let bus = case.app.bus().ingress("cluster", "cluster");
     let key = Key::new("cluster", SERVICE, "shop/web");
     let object = json!({"spec": {"ports": [{"port": 80}]}}).to_string();

@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod case;
 mod cesql;
 mod cli;
 mod config;
