@@ -81,7 +81,6 @@ impl<'a> Intake<'a> {
         mut received: Received,
         cause: Cause,
     ) -> Taken {
-        let mut taken = Taken { faults: std::mem::take(&mut received.faults), ..Taken::default() };
         let type_url = wants.type_url();
         let snapshot = self.bus.snapshot();
         let whole = variant == Variant::Sotw && wants.is_whole();
@@ -92,14 +91,14 @@ impl<'a> Intake<'a> {
             errors.map(|(name, _)| name)
         };
         let is_pattern = |name: &ByteString| !matches!(Interest::of(name.to_string()), Interest::Name(_));
-        let known = !taken.faults.iter().any(|fault| fault.name.is_none()) && !unseen().any(is_pattern);
+        let known = !received.has_nameless() && !unseen().any(is_pattern);
         let absent = if whole && known {
-            let faulty = taken.faults.iter().filter_map(|fault| fault.name.as_ref());
-            let there: HashSet<&ByteString> = received.present().chain(faulty).chain(unseen()).collect();
+            let there: HashSet<&ByteString> = received.present().chain(unseen()).collect();
             self.held(&snapshot, type_url).filter(|name| !there.contains(name)).cloned().collect()
         } else {
             Vec::new()
         };
+        let mut taken = Taken { faults: std::mem::take(&mut received.faults), ..Taken::default() };
         self.put(&snapshot, wants, received.found, &mut taken).await;
         for (name, status) in &received.errors {
             if status.code != Code::NotFound {

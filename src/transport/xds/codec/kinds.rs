@@ -39,6 +39,14 @@ pub struct Kind {
 /// The ranks from which on types refer to clusters.
 pub const REFERS_TO_CLUSTERS: u8 = 2;
 
+/// Secrets of Kubernetes.
+const KUBERNETES_SECRET: &str = "core/v1/Secret";
+
+/// Whether a type holds secrets, which are shown and taken in only where settings allow it.
+pub fn is_secret(type_url: &str) -> bool {
+    matches!(type_url, SECRET | KUBERNETES_SECRET)
+}
+
 /// How a type is served. Those that are none of Envoy's are served as clusters are, in no order.
 pub fn kind_of(type_url: &str) -> Kind {
     let kind =

@@ -11,7 +11,7 @@ use prost::Message;
 use serde_json::{Map, Value};
 
 use crate::core::Timestamp;
-use crate::schema::kinds::{PROTO_PREFIX, group_version_kind, proto_name};
+use crate::schema::kinds::{PROTO_PREFIX, group_version_kind};
 use crate::schema::protobuf::Descriptors;
 
 /// The type of what is made here.
@@ -19,11 +19,6 @@ pub const RESOURCE: &str = "type.googleapis.com/istio.mcp.v1alpha1.Resource";
 const STRUCT: &str = "type.googleapis.com/google.protobuf.Struct";
 /// The groups whose kinds are messages, too: `networking.istio.io` has those of `istio.networking`.
 const ISTIO: &str = ".istio.io";
-
-/// Whether resources of a type are objects of Kubernetes.
-pub fn is_object(type_url: &str) -> bool {
-    proto_name(type_url).is_none() && group_version_kind(type_url).is_some_and(|kind| !kind.is_own())
-}
 
 /// The message for an object. The body is the message of its kind where that is known, else a `Struct`; `None` for what is
 /// no object.
@@ -141,7 +136,7 @@ mod tests {
             ("type.googleapis.com/envoy.config.cluster.v3.Cluster", false),
             ("meshbus.dev/v1/Value", false),
         ] {
-            assert_eq!(is_object(type_url), is, "{type_url}");
+            assert_eq!(crate::transport::xds::codec::named::is_object(type_url), is, "{type_url}");
         }
         let message = message_of("networking.istio.io/v1/Gateway");
         assert_eq!(message.as_deref(), Some("type.googleapis.com/istio.networking.v1.Gateway"));

@@ -17,13 +17,11 @@ use crate::runtime::tls::ClientTls;
 use crate::schema::address::topic_of;
 use crate::schema::kinds::{proto_name, type_url};
 use crate::transport::xds::codec::demand::ALL;
-use crate::transport::xds::codec::kinds::SECRET;
+use crate::transport::xds::codec::kinds::is_secret;
 use crate::transport::xds::codec::named::names_itself;
 use crate::transport::xds::codec::refer::referred_by;
 use crate::transport::xds::codec::response::Variant;
 
-/// Secrets of Kubernetes.
-const KUBERNETES_SECRET: &str = "core/v1/Secret";
 /// The least that a response must be able to hold.
 const RESPONSE_MIN: u64 = 64 << 10;
 
@@ -186,7 +184,7 @@ impl ClientConfig {
         let sample = Key::new("scope", url.clone(), "a/b");
         topic_of(&sample)
             .map_err(|reason| section.error(&path, format!("cannot be taken in: {reason}")))?;
-        if [SECRET, KUBERNETES_SECRET].contains(&url.as_str()) && !self.allow_secrets {
+        if is_secret(&url) && !self.allow_secrets {
             let hint = "allow_secrets: true";
             return Err(section.error_with_hint(&path, "holds secrets", hint));
         }

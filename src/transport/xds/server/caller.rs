@@ -11,11 +11,7 @@ use crate::core::topic::escape;
 use crate::core::{Bus, Topic};
 use crate::runtime::request::bearer_token;
 use crate::schema::kinds::{OWN, proto_name};
-use crate::transport::xds::codec::kinds::SECRET;
 use crate::transport::xds::codec::status::{Code, Status};
-
-/// Secrets of Kubernetes.
-const KUBERNETES_SECRET: &str = "core/v1/Secret";
 
 /// The topics of all connections.
 const CONNECTIONS: &str = "bus/connections/#";
@@ -110,9 +106,4 @@ impl Caller {
         let who = self.principal.as_deref().unwrap_or("nobody");
         Err(Status::new(Code::PermissionDenied, format!("{who} may not write {topic}")))
     }
-}
-
-/// Whether a type holds secrets, which are shown only where settings allow it.
-pub(super) fn is_secret(type_url: &str) -> bool {
-    type_url == SECRET || type_url == KUBERNETES_SECRET
 }

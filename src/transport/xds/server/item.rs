@@ -10,9 +10,9 @@ use crate::core::state::version_of;
 use crate::core::{Change, Record, Seq};
 use crate::schema::registry::Registry;
 use crate::schema::{aliases, ttl};
-use crate::transport::xds::codec::mcp;
 use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
+use crate::transport::xds::codec::{mcp, named};
 
 /// One change of a resource.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ pub(super) fn encode_as(form: Form, record: &Record, kinds: &Registry) -> Encode
             let extra = Extra { aliases: &aliases, ttl };
             Encoded::with(record.seq, key.name.clone(), version_of(record), extra, message)
         }
-        (Form::Mcp, Some(key)) if mcp::is_object(&key.type_url) => {
+        (Form::Mcp, Some(key)) if named::is_object(&key.type_url) => {
             let version = version_of(record);
             let named = (&*key.type_url, &*key.name, &*version);
             match mcp::resource(&kinds.descriptors(), named, &record.envelope.data) {

@@ -12,13 +12,14 @@ use meshbus_proto::status::{
 use prost::Message;
 
 use super::Shared;
-use super::caller::{Caller, is_secret};
+use super::caller::Caller;
 use super::item::name_of;
 use super::roster::{Board, Known};
 use crate::core::state::{Held, Snapshot, version_of};
 use crate::core::{Key, Record};
 use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::frame::framed;
+use crate::transport::xds::codec::kinds::is_secret;
 use crate::transport::xds::codec::status::{Code, Status};
 
 pub(super) mod debug;
