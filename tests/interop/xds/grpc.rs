@@ -18,9 +18,10 @@ pub(crate) enum Language {
     /// That of C++, from Python.
     Python,
     Node,
+    Rust,
 }
 
-pub(crate) const LANGUAGES: [Language; 2] = [Language::Python, Language::Node];
+pub(crate) const LANGUAGES: [Language; 3] = [Language::Python, Language::Node, Language::Rust];
 
 /// What one call came to.
 #[derive(Debug, Deserialize)]
@@ -131,6 +132,11 @@ pub(super) fn python(script: &str) -> Command {
     command
 }
 
+/// The clients of Rust, which `rust/` builds.
+pub(super) fn rust() -> Command {
+    Command::new(named("MESHBUS_XDS_RUST", "the program that tests/interop/xds/rust builds"))
+}
+
 fn path_of(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/xds").join(script)
 }
@@ -143,6 +149,11 @@ fn command(language: Language) -> Command {
             let modules = named("MESHBUS_XDS_NODE", hint).join("node_modules");
             let mut command = Command::new("node");
             command.arg(path_of("client.js")).arg(modules);
+            command
+        }
+        Language::Rust => {
+            let mut command = rust();
+            command.arg("call");
             command
         }
     }

@@ -1,5 +1,5 @@
-//! XDS against real peers: the server with Envoy in both variants of the protocol and gRPC of C++ (from Python) and of
-//! Node.js, the client with a management server that gRPC of C++ serves.
+//! XDS against real peers: the server with Envoy in both variants of the protocol and gRPC of C++ (from Python), of
+//! Node.js and of Rust, the client with a management server that gRPC of C++ serves.
 
 mod chain;
 mod envoy;
@@ -9,6 +9,7 @@ mod load;
 mod management;
 mod notice;
 mod orders;
+mod own_type;
 mod plain_cluster;
 mod reconnects;
 mod refusals;

@@ -71,14 +71,23 @@ impl Mesh {
     }
 
     pub(crate) async fn put<R: Resource>(&self, resource: &R) {
-        let body = Bytes::from(resource.encode_to_vec());
-        let (status, said) = self.call(Method::PUT, R::TYPE, Some(resource.name()), body).await;
-        assert!(matches!(status, 200 | 201), "{} {}: {status} {said}", R::TYPE, resource.name());
+        self.put_bytes(R::TYPE, resource.name(), "application/protobuf", resource.encode_to_vec()).await;
+    }
+
+    /// Puts an object of Kubernetes.
+    pub(crate) async fn put_object(&self, type_url: &str, name: &str, object: &Value) {
+        self.put_bytes(type_url, name, "application/json", object.to_string().into_bytes()).await;
+    }
+
+    async fn put_bytes(&self, type_url: &str, name: &str, media_type: &str, body: Vec<u8>) {
+        let body = (media_type, Bytes::from(body));
+        let (status, said) = self.call_with(Method::PUT, type_url, Some(name), body).await;
+        assert!(matches!(status, 200 | 201), "{type_url} {name}: {status} {said}");
     }
 
     /// Puts it by a message of NATS, and waits until it is state.
     pub(crate) async fn put_by<R: Resource>(&self, nats: &async_nats::Client, resource: &R) {
-        let shown = async || self.call(Method::GET, R::TYPE, Some(resource.name()), Bytes::new()).await;
+        let shown = async || self.call(Method::GET, R::TYPE, Some(resource.name())).await;
         let before = shown().await;
         // A dot within a token is two slashes.
         let message = R::TYPE.rsplit('/').next().expect("a name").replace('.', "//");
@@ -88,13 +97,17 @@ impl Mesh {
     }
 
     pub(crate) async fn delete<R: Resource>(&self, name: &str) {
-        let (status, said) = self.call(Method::DELETE, R::TYPE, Some(name), Bytes::new()).await;
-        assert_eq!(status, 200, "{} {name}: {said}", R::TYPE);
+        self.delete_named(R::TYPE, name).await;
+    }
+
+    pub(crate) async fn delete_named(&self, type_url: &str, name: &str) {
+        let (status, said) = self.call(Method::DELETE, type_url, Some(name)).await;
+        assert_eq!(status, 200, "{type_url} {name}: {said}");
     }
 
     /// The data of all state of a type.
     pub(crate) async fn list(&self, type_url: &str) -> Vec<Value> {
-        let (status, said) = self.call(Method::GET, type_url, None, Bytes::new()).await;
+        let (status, said) = self.call(Method::GET, type_url, None).await;
         assert_eq!(status, 200, "{type_url}: {said}");
         let page: Value = serde_json::from_str(&said).expect("JSON");
         page["items"].as_array().expect("items").iter().map(|item| item["data"].clone()).collect()
@@ -107,11 +120,21 @@ impl Mesh {
         all
     }
 
-    async fn call(&self, method: Method, type_url: &str, name: Option<&str>, body: Bytes) -> (u16, String) {
+    async fn call(&self, method: Method, type_url: &str, name: Option<&str>) -> (u16, String) {
+        self.call_with(method, type_url, name, ("application/json", Bytes::new())).await
+    }
+
+    async fn call_with(
+        &self,
+        method: Method,
+        type_url: &str,
+        name: Option<&str>,
+        (media_type, body): (&str, Bytes),
+    ) -> (u16, String) {
         let name = name.map(|name| format!("&name={name}")).unwrap_or_default();
         let uri = format!("http://127.0.0.1:{}/v1/state?type={type_url}{name}", self.web);
         let request = Request::builder().method(method).uri(uri);
-        let request = request.header("content-type", "application/protobuf").body(Full::new(body));
+        let request = request.header("content-type", media_type).body(Full::new(body));
         let answer = self.http.request(request.expect("a request")).await.expect("an answer");
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.expect("an answer").to_bytes();
