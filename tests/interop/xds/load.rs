@@ -24,6 +24,9 @@ const LONG: usize = 2000;
 const BY_KUBECTL: usize = 20;
 const BY_NATS: usize = 3;
 
+/// How long an Envoy stands still.
+const STILL: Duration = Duration::from_secs(7);
+
 /// What wrk counted.
 #[derive(Debug, Default)]
 struct Counted {
@@ -40,28 +43,60 @@ async fn an_envoy_under_load_fails_no_request_while_everything_changes() {
     }
 }
 
+/// An Envoy that passes on requests to the first backend, and what requests it.
+struct Loaded {
+    variant: Variant,
+    mesh: Mesh,
+    envoy: Envoy,
+    load: Process,
+    port: u16,
+    backends: [Backend; 2],
+}
+
+impl Loaded {
+    async fn start(scratch: &Scratch, variant: Variant, mesh: Mesh) -> Self {
+        let (port, backends) = (free_port(), [Backend::start().await, Backend::start().await]);
+        mesh.put(&cluster("c0")).await;
+        mesh.put(&endpoints("c0", &[backends[0].port])).await;
+        mesh.put(&routes("r1", "c0")).await;
+        mesh.put(&listener("l1", port, "r1", ads())).await;
+        let envoy = Envoy::start(scratch, "loaded", variant, mesh.xds).await;
+        envoy.says(port, &backends[0].says()).await;
+        let mut load = wrk(scratch, port);
+        load.start();
+        until("load has begun", LIMIT, async || {
+            (envoy.stat("http.web.downstream_rq_2xx").await > 1000).then_some(())
+        })
+        .await;
+        Self { variant, mesh, envoy, load, port, backends }
+    }
+
+    /// Waits until requests reach a backend.
+    async fn reaches(&self, backend: usize) {
+        self.envoy.says(self.port, &self.backends[backend].says()).await;
+    }
+
+    /// Ends the load, of which not one request may have failed; so many switches were made.
+    async fn ends(mut self, switches: usize) {
+        self.load.signal("INT");
+        let ended = self.load.wait(LIMIT).await;
+        let counted = Counted::of(&self.load.log());
+        println!("{:?}: {switches} switches: {counted:?}; wrk ended with {ended}", self.variant);
+        assert_served(self.variant, switches, &self.envoy).await;
+        assert!(counted.requests > 1000, "there was no load: {}", self.load.log());
+        assert_eq!(counted.failed, 0, "{:?}: {}", self.variant, self.load.log());
+    }
+}
+
 async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
     let scratch = Scratch::new();
     let nats = NatsServer::start(&scratch).await;
-    let (mesh, port) = (Mesh::start_beside(&scratch, &nats).await, free_port());
-    let nats = nats.client().await;
-    let backends = [Backend::start().await, Backend::start().await];
-    mesh.put(&cluster("c0")).await;
-    mesh.put(&endpoints("c0", &[backends[0].port])).await;
-    mesh.put(&routes("r1", "c0")).await;
-    mesh.put(&listener("l1", port, "r1", ads())).await;
-    let envoy = Envoy::start(&scratch, "loaded", variant, mesh.xds).await;
-    envoy.says(port, &backends[0].says()).await;
-    let mut load = wrk(&scratch, port);
-    load.start();
-    until("load has begun", LIMIT, async || {
-        (envoy.stat("http.web.downstream_rq_2xx").await > 100).then_some(())
-    })
-    .await;
+    let loaded = Loaded::start(&scratch, variant, Mesh::start_beside(&scratch, &nats).await).await;
+    let (nats, mesh) = (nats.client().await, &loaded.mesh);
     let begin = Instant::now();
     for switch in 0..switches {
         let (old, new) = (switch % 2, (switch + 1) % 2);
-        let (old, to, backend) = (format!("c{old}"), format!("c{new}"), &backends[new]);
+        let (old, to, backend) = (format!("c{old}"), format!("c{new}"), &loaded.backends[new]);
         let paced = switch < switches / 2;
         let mut pause = async || {
             if paced {
@@ -69,40 +104,51 @@ async fn run(variant: Variant, switches: usize, mut random: fastrand::Rng) {
             }
         };
         let by_nats = (switch % BY_NATS == 0).then_some(&nats);
-        put(&mesh, by_nats, &cluster(&to)).await;
+        put(mesh, by_nats, &cluster(&to)).await;
         pause().await;
-        put(&mesh, by_nats, &endpoints(&to, &[backend.port])).await;
+        put(mesh, by_nats, &endpoints(&to, &[backend.port])).await;
         pause().await;
         if switch % BY_KUBECTL == 0 {
-            kubectl_apply(&scratch, &mesh, &routes_of("r1", &to)).await;
+            kubectl_apply(&scratch, mesh, &routes_of("r1", &to)).await;
         } else {
-            put(&mesh, by_nats, &routes("r1", &to)).await;
+            put(mesh, by_nats, &routes("r1", &to)).await;
         }
         pause().await;
         if switch % BY_KUBECTL == 0 {
-            kubectl_delete(&scratch, &mesh, "clusters.cluster.config.envoy", &old).await;
-            kubectl_delete(&scratch, &mesh, "clusterloadassignments.endpoint.config.envoy", &old).await;
+            kubectl_delete(&scratch, mesh, "clusters.cluster.config.envoy", &old).await;
+            kubectl_delete(&scratch, mesh, "clusterloadassignments.endpoint.config.envoy", &old).await;
         } else {
             mesh.delete::<Cluster>(&old).await;
             pause().await;
             mesh.delete::<Endpoints>(&old).await;
         }
         if paced {
-            envoy.says(port, &backend.says()).await;
+            loaded.reaches(new).await;
         }
     }
     let (last, gone) = (switches % 2, (switches + 1) % 2);
-    envoy.says(port, &backends[last].says()).await;
-    envoy.shows_cluster(&format!("c{gone}"), false).await;
-    let took = begin.elapsed();
-    load.signal("INT");
-    let ended = load.wait(LIMIT).await;
-    let counted = Counted::of(&load.log());
-    let changes = switches * EACH;
-    println!("{variant:?}: {changes} changes in {took:.1?}: {counted:?}; wrk ended with {ended}");
-    assert_served(variant, switches, &envoy).await;
-    assert!(counted.requests > 1000, "there was no load: {}", load.log());
-    assert_eq!(counted.failed, 0, "{variant:?}: {}", load.log());
+    loaded.reaches(last).await;
+    loaded.envoy.shows_cluster(&format!("c{gone}"), false).await;
+    println!("{variant:?}: {} changes in {:.1?}", switches * EACH, begin.elapsed());
+    loaded.ends(switches).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_that_stands_still_for_long_fails_no_request_when_it_goes_on() {
+    for variant in VARIANTS {
+        let scratch = Scratch::new();
+        let loaded = Loaded::start(&scratch, variant, Mesh::start(&scratch).await).await;
+        let (mesh, envoy) = (&loaded.mesh, &loaded.envoy);
+        envoy.process.signal("STOP");
+        mesh.put(&cluster("c1")).await;
+        mesh.put(&endpoints("c1", &[loaded.backends[1].port])).await;
+        mesh.put(&routes("r1", "c1")).await;
+        // Longer than those are waited for who never answer.
+        tokio::time::sleep(STILL).await;
+        envoy.process.signal("CONT");
+        loaded.reaches(1).await;
+        loaded.ends(1).await;
+    }
 }
 
 /// Envoy took everything, and had a way for each request.
@@ -130,7 +176,9 @@ fn wrk(scratch: &Scratch, port: u16) -> Process {
     let hint = "install wrk (Debian: wrk) or set MESHBUS_WRK";
     assert!(program.is_file(), "{} is absent; {hint}", program.display());
     let mut wrk = Process::new(scratch, "wrk", program);
-    for arg in ["-t", "1", "-c", "8", "-d", "900", &format!("http://127.0.0.1:{port}/")] {
+    // A request that is answered late has not failed.
+    for arg in ["-t", "1", "-c", "8", "-d", "900", "--timeout", "60s", &format!("http://127.0.0.1:{port}/")]
+    {
         wrk = wrk.arg(arg);
     }
     wrk

@@ -1,16 +1,14 @@
 //! Telling what has changed, in an order in which nothing is referred to that is not there: what is new of clusters and
 //! their endpoints, then what refers to them, then what of them is gone.
 //!
-//! What refers to clusters waits until the client has answered to new ones, which an Envoy does when they are warm; but
-//! not longer than [`WARM`], since not every client answers.
+//! What refers to clusters waits until the client has answered to new ones: see [`Hold`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytestring::ByteString;
-use tokio::time::Instant;
 
 use super::answer::{wanted, whole};
+use super::hold::Hold;
 use super::of_type::{OfType, Pending};
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
@@ -24,16 +22,6 @@ use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, REFERS_TO_CLUSTERS
 use crate::transport::xds::codec::response::Variant;
 use crate::transport::xds::codec::status::{Code, Status};
 use crate::transport::xds::server::item::{Item, name_of};
-
-/// How long what refers to new clusters waits for the client's answer to them.
-pub(super) const WARM: Duration = Duration::from_secs(5);
-
-/// The response about clusters that is waited for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hold {
-    pub(super) nonce: u32,
-    pub(super) until: Instant,
-}
 
 /// What a pass tells of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +46,24 @@ pub(super) fn flush(
     let others = types.iter().any(|(_, of)| refers(of) && of.has_pending());
     let referred = types.iter().any(|(_, of)| refers(of) && !of.demand.is_empty());
     for (type_url, of) in types.iter_mut() {
-        if !of.has_pending() || refers(of) && hold.is_some() {
+        if !of.has_pending() {
+            continue;
+        }
+        let mut waiting = Vec::new();
+        if refers(of)
+            && let Some(hold) = &hold
+            && hold.stops(type_url, of, outbox.variant, &mut waiting)
+        {
+            waiting.into_iter().for_each(|item| of.pending.add(item));
             continue;
         }
         let pass = if of.kind.removed_last && (others || hold.is_some()) { Pass::Put } else { Pass::All };
+        let clusters = if ***type_url == *CLUSTER && referred { put_names(of) } else { Vec::new() };
         let before = outbox.last();
         tell((type_url, of), pass, session, snapshot, outbox);
+        waiting.into_iter().for_each(|item| of.pending.add(item));
         if ***type_url == *CLUSTER && outbox.last() != before && referred && of.told_some() {
-            hold = Some(Hold { nonce: outbox.last(), until: Instant::now() + WARM });
+            hold = Some(Hold::new(hold, outbox.last(), clusters));
         }
     }
     if hold.is_none() {
@@ -83,6 +81,11 @@ pub(super) fn flush(
         }
     }
     hold
+}
+
+/// What waits of a type and is not gone, by name.
+fn put_names(of: &OfType) -> Vec<ByteString> {
+    of.pending.items().filter(|item| !item.is_removed()).map(|item| item.name().clone()).collect()
 }
 
 /// Adds to what waits the endpoints of clusters that wait, where the client has asked for them already: it takes up a

@@ -17,7 +17,8 @@ use tokio::time::sleep_until;
 use tracing::debug;
 
 use self::aside::{Aside, is_aside};
-use self::flush::{Hold, flush, missed};
+use self::flush::{flush, missed};
+use self::hold::Hold;
 use self::of_type::{Answered, OfType};
 use self::outbox::{Gathered, Outbox};
 use self::presence::Presence;
@@ -40,6 +41,7 @@ use crate::transport::xds::codec::status::{Code, Status};
 mod answer;
 mod aside;
 mod flush;
+mod hold;
 mod life;
 mod of_type;
 mod outbox;
@@ -80,7 +82,8 @@ enum End {
 enum Event {
     Request(Result<Option<Bytes>, Status>),
     Changed,
-    Warm,
+    /// What refers to new clusters has waited long.
+    Lapsed,
     Settled,
     /// It is time to tell that something still holds.
     Beat,
@@ -153,13 +156,13 @@ impl Stream {
 
     async fn event(&mut self) -> Event {
         let inbox = self.session.as_ref().map(|session| Arc::clone(&session.inbox));
-        let (until, beat) = (self.hold.map(|hold| hold.until), self.next_beat());
+        let (due, beat) = (self.hold.as_ref().map(|hold| hold.due), self.next_beat());
         let withholds = self.types.values().any(|of| of.withheld.is_waiting());
         let feed = self.session.as_ref().filter(|_| withholds).map(|session| &*session.feed);
         tokio::select! {
             request = self.requests.next() => Event::Request(request),
             () = arrived(inbox.as_deref()) => Event::Changed,
-            () = reached(until) => Event::Warm,
+            () = reached(due) => Event::Lapsed,
             () = settled(feed) => Event::Settled,
             () = reached(self.presence.due()) => Event::Due,
             () = reached(beat) => Event::Beat,
@@ -176,8 +179,8 @@ impl Stream {
             Event::Request(Ok(None)) => Err(Status::ok()),
             Event::Request(Err(status)) => Err(status),
             Event::Changed => self.on_changed(),
-            Event::Warm => {
-                self.hold = None;
+            Event::Lapsed => {
+                self.hold = self.hold.take().and_then(|hold| hold.lapse(self.types.get(CLUSTER)));
                 self.on_changed()
             }
             Event::Settled => {
@@ -359,7 +362,7 @@ impl Stream {
 
     fn flush(&mut self, snapshot: &Snapshot) {
         let Some(session) = &self.session else { return };
-        if let Some(hold) = self.hold
+        if let Some(hold) = &self.hold
             && !self.types.get(CLUSTER).is_some_and(|of| of.is_unanswered(hold.nonce))
         {
             self.hold = None;
@@ -368,7 +371,7 @@ impl Stream {
             return;
         }
         let mut types: Vec<_> = self.types.iter_mut().collect();
-        self.hold = flush(&mut types, session, snapshot, &mut self.outbox, self.hold);
+        self.hold = flush(&mut types, session, snapshot, &mut self.outbox, self.hold.take());
     }
 
     /// # Errors

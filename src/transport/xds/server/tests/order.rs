@@ -1,6 +1,7 @@
 //! Make before break: nothing is referred to that is not there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -96,6 +97,70 @@ async fn a_client_that_does_not_answer_is_told_the_rest_after_a_while() {
     assert_eq!(said(&stream.next().await), (CLUSTER, vec!["c"], vec![]));
     assert_eq!(said(&stream.next().await), (ROUTES, vec!["r"], vec![]));
     assert!(began.elapsed().as_secs() >= 5, "{:?}", began.elapsed());
+    served.end().await;
+}
+
+/// Routes to a cluster, and nothing else of them.
+fn routes_to(cluster: &str) -> String {
+    let field = |number: u8, inner: String| {
+        format!("{}{}{inner}", (number << 3 | 2) as char, inner.len() as u8 as char)
+    };
+    field(2, field(3, field(2, field(1, cluster.to_owned()))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_refers_to_a_cluster_waits_longer_for_a_client_that_has_answered_before_and_the_rest_does_not()
+{
+    let served = serve("").await;
+    let mut stream = served.delta().await;
+    stream.ask(CLUSTER, &["*"], &[]).await;
+    let none = stream.next().await;
+    stream.answer(&none, None).await;
+    stream.ask(ROUTES, &["new", "old"], &[]).await;
+    stream.next().await;
+    let began = tokio::time::Instant::now();
+    let (new, old) = (routes_to("new"), routes_to("old"));
+    at_once(
+        &served,
+        &[(CLUSTER, "new", Some("c")), (ROUTES, "new", Some(&new)), (ROUTES, "old", Some(&old))],
+    )
+    .await;
+    let clusters = stream.next().await;
+    assert_eq!(said(&clusters), (CLUSTER, vec!["new"], vec![]));
+    assert_eq!(said(&stream.next().await), (ROUTES, vec!["old"], vec![]));
+    assert_eq!(began.elapsed().as_secs(), 5);
+    // What comes now does not wait either, but for what is gone.
+    at_once(&served, &[(ROUTES, "old", Some(&routes_to("other"))), (CLUSTER, "new", None)]).await;
+    assert_eq!(said(&stream.next().await), (ROUTES, vec!["old"], vec![]));
+    assert_eq!(began.elapsed().as_secs(), 5);
+    tokio::time::sleep_until(began + Duration::from_secs(29)).await;
+    assert_eq!(said(&stream.next().await), (ROUTES, vec!["new"], vec![]));
+    assert_eq!(began.elapsed().as_secs(), 30);
+    assert_eq!(said(&stream.next().await), (CLUSTER, vec![], vec!["new"]));
+    served.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_state_of_the_world_routes_wait_each_for_itself() {
+    let served = serve("").await;
+    let mut stream = served.sotw().await;
+    stream.ask(CLUSTER, &[]).await;
+    let none = stream.next().await;
+    stream.answer(&none, &[], None).await;
+    stream.ask(ROUTES, &["new", "old"]).await;
+    stream.next().await;
+    let (new, old) = (routes_to("new"), routes_to("old"));
+    at_once(
+        &served,
+        &[(CLUSTER, "new", Some("c")), (ROUTES, "new", Some(&new)), (ROUTES, "old", Some(&old))],
+    )
+    .await;
+    let clusters = stream.next().await;
+    assert_eq!(values(&clusters), (CLUSTER, vec!["c"]));
+    assert_eq!(values(&stream.next().await), (ROUTES, vec![&*old]));
+    stream.is_silent(&served).await;
+    stream.answer(&clusters, &[], None).await;
+    assert_eq!(values(&stream.next().await), (ROUTES, vec![&*new]));
     served.end().await;
 }
 
