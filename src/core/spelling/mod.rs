@@ -206,6 +206,21 @@ pub fn path_segment(name: &str) -> Cow<'_, str> {
     if fits { Cow::Borrowed(name) } else { Cow::Owned(made_up_segment(name)) }
 }
 
+/// The name as `metadata.name` of any kind of a cluster: a subdomain of DNS, as most kinds have to be named.
+///
+/// That is the name itself where it is one, else made up as [`path_segment`] does, whose promise it keeps.
+pub fn object_name(name: &str) -> Cow<'_, str> {
+    let is_label = |label: &str| {
+        let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = label.as_bytes();
+        ends(bytes.first())
+            && ends(bytes.last())
+            && bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
+    let fits = name.len() <= SEGMENT_MAX && name.split('.').all(is_label) && !ends_in_hash(name);
+    if fits { Cow::Borrowed(name) } else { Cow::Owned(made_up_segment(name)) }
+}
+
 /// Whether `name` ends in `-` and exactly as many base-32 digits as a made-up segment.
 fn ends_in_hash(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(_, end)| {

@@ -114,6 +114,19 @@ proptest! {
     }
 
     #[test]
+    fn an_objects_name_is_one_that_all_kinds_take(name in prop_oneof![any::<String>(), "[a-zA-Z0-9.-]{0,9}"]) {
+        let object = object_name(&name);
+        let label = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'))
+        };
+        prop_assert!(object.len() <= SEGMENT_MAX && object.split('.').all(label), "{object}");
+        prop_assert!(object == name || object_name(&object) != object);
+    }
+
+    #[test]
     fn decoders_never_panic(text in any::<String>()) {
         drop((from_subject(&text), from_kv_key(&text)));
     }

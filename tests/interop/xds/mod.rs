@@ -17,4 +17,5 @@ mod resources;
 mod rig;
 mod services;
 mod taken_in;
+mod to_cluster;
 mod updates;

@@ -83,7 +83,9 @@ impl Client {
             enrich: enrich.as_ref(),
         };
         let recorder = Recorder::new(&config.field_manager);
-        let sink = Sink { config, api: &api, kinds: &kinds, stats: &link.stats, recorder: &recorder };
+        let registry = &link.kinds;
+        let sink =
+            Sink { config, api: &api, kinds: &kinds, stats: &link.stats, recorder: &recorder, registry };
         let writer = Writer { config, api: &api, kinds: &kinds, bus: &link.bus, lead: &lead };
         let every = config.discovery_interval.0;
         let election = config

@@ -18,7 +18,9 @@ use crate::core::delivery::{Deliveries, Delivery, Reason};
 use crate::core::stats::ConnectorStats;
 use crate::core::template::Template;
 use crate::core::{Change, Envelope, Outcome};
-use crate::schema::kinds::{group_version_kind, type_url};
+use crate::schema::kinds::{group_version_kind, proto_name, type_url};
+use crate::schema::registry::Registry;
+use crate::transport::k8s::codec::message;
 
 /// What a server gives an object, which is nothing to ask for.
 const GIVEN: [&str; 6] =
@@ -37,6 +39,7 @@ pub(super) struct Sink<'a> {
     pub(super) kinds: &'a Kinds,
     pub(super) stats: &'a ConnectorStats,
     pub(super) recorder: &'a Recorder,
+    pub(super) registry: &'a Registry,
 }
 
 /// The object a delivery is about.
@@ -165,7 +168,12 @@ impl Sink<'_> {
         let told = |template: &Option<Template>| {
             template.as_ref().map(|template| template.render(envelope, &delivery.route)).transpose()
         };
-        let object = object_of(envelope);
+        let object = match envelope.change.key() {
+            Some(key) if proto_name(&key.type_url).is_some() => {
+                message::object(key, envelope, &self.registry.descriptors())?
+            }
+            _ => object_of(envelope),
+        };
         let from_key = envelope.change.key().filter(|key| group_version_kind(&key.type_url).is_some());
         let of_key = from_key.and_then(|key| key.name.split_once('/'));
         let type_told = match told(&target.type_url)? {

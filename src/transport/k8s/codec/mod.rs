@@ -7,6 +7,7 @@ pub mod crd;
 pub mod envelope;
 pub mod event;
 pub mod event_attributes;
+pub mod message;
 pub mod object;
 pub mod patch;
 pub mod proto;

@@ -10,11 +10,10 @@ use crate::core::spelling::path_segment;
 use crate::core::state::version_of;
 use crate::core::{Envelope, Key, uuid};
 use crate::schema::cloudevents;
-use crate::schema::protobuf::{Descriptors, MEDIA_TYPE, Shown};
+use crate::schema::protobuf::MEDIA_TYPE;
+use crate::transport::k8s::codec::message::{NAME, shown};
 use crate::transport::k8s::server::kind::Kind;
 
-/// The annotation of the true name, where a path segment only stands for it.
-const NAME: &str = "meshbus.dev/name";
 /// The annotation of data's media type.
 const CONTENT_TYPE: &str = "meshbus.dev/content-type";
 
@@ -32,7 +31,7 @@ pub(super) fn object(kind: &Kind, api_version: &str, record: &Record) -> Value {
         object.insert("spec".to_owned(), value(envelope));
         object.insert("status".to_owned(), status(record, name));
     } else if let Some(messages) = &kind.messages {
-        let shown = resource(envelope, &kind.stored_as, messages);
+        let shown = shown(envelope, &kind.stored_as, messages);
         object.insert("spec".to_owned(), shown.json);
         let mut status = status(record, name);
         if let (false, Some(status)) = (shown.complete, status.as_object_mut()) {
@@ -136,16 +135,6 @@ fn value(envelope: &Envelope) -> Value {
         spec.insert("base64".to_owned(), json!(STANDARD.encode(&envelope.data)));
     }
     Value::Object(spec)
-}
-
-/// A protobuf message: as JSON, which somebody may also have stored it as.
-fn resource(envelope: &Envelope, type_url: &str, messages: &Descriptors) -> Shown {
-    match serde_json::from_slice(&envelope.data) {
-        Ok(json @ Value::Object(_)) if is_json(envelope.datacontenttype.as_deref()) => {
-            Shown { json, complete: true }
-        }
-        _ => messages.show(type_url, &envelope.data),
-    }
 }
 
 /// A thing of the bus's own: its `spec` and `status` where its data has them, else the data as spec.
