@@ -35,6 +35,7 @@ use crate::runtime::{listener, tls};
 use crate::schema::registry::Registry;
 use crate::transport::{Announcement, Connector, Link};
 
+mod aliases;
 mod caller;
 mod clients;
 mod dispatch;

@@ -334,7 +334,7 @@ impl Stream {
                 }
                 Entry::One(type_url, item) => {
                     if let Some(of) = self.types.get_mut(&type_url) {
-                        of.pending.add(item);
+                        of.take(item);
                     }
                 }
             }
@@ -350,9 +350,7 @@ impl Stream {
                 of.again = true;
                 continue;
             }
-            for item in missed((type_url, of), session, snapshot, after)? {
-                of.pending.add(item);
-            }
+            missed((type_url, of), session, snapshot, after)?;
         }
         Ok(())
     }
