@@ -165,6 +165,11 @@ impl Demand {
         dropped
     }
 
+    /// Whether there was a request, since the last time that it began anew.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     /// Whether all of the type is wanted.
     pub fn is_wildcard(&self) -> bool {
         self.wildcard.is_some()

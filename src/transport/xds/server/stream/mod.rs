@@ -141,7 +141,10 @@ impl Stream {
                 End::Ended => return None,
             }
             let event = self.event().await;
-            match self.on(event) {
+            let done = self.on(event);
+            // A client that does not read keeps no share.
+            self.requests.release();
+            match done {
                 Err(status) => self.end = End::Ending(status),
                 Ok(()) if self.method.once => self.end_fetch(),
                 Ok(()) => {}
@@ -191,7 +194,10 @@ impl Stream {
                 self.on_beat();
                 Ok(())
             }
-            Event::Happened => self.on_happened(),
+            Event::Happened => {
+                self.on_happened();
+                Ok(())
+            }
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
         }
     }
@@ -212,6 +218,7 @@ impl Stream {
     }
 
     fn on_changed(&mut self) -> Result<(), Status> {
+        self.renew();
         let Some(session) = &self.session else { return Ok(()) };
         let (snapshot, waiting) = session.feed.look(&session.inbox);
         self.take(waiting, &snapshot)?;
@@ -225,10 +232,7 @@ impl Stream {
         if type_url.len() > TEXT_MAX {
             return Err(Status::new(Code::InvalidArgument, format!("type_url is over {TEXT_MAX} bytes")));
         }
-        self.caller.renew(&self.shared.bus);
-        if let Some(session) = &mut self.session {
-            session.caller.renew(&self.shared.bus);
-        }
+        self.renew();
         self.meet(node)?;
         let type_url = match (self.method.type_url, type_url) {
             (Some(own), given) if given.is_empty() || given == own => ByteString::from_static(own),
@@ -247,6 +251,9 @@ impl Stream {
         }
         let Some(session) = &self.session else { return Ok(()) };
         let of = self.types.entry(type_url.clone()).or_insert_with(|| OfType::new(kind_of(&type_url)));
+        if of.is_mere_answer(&nonce, &request) {
+            return Ok(());
+        }
         let first = of.standing.accepted == 0;
         match of.answered(nonce_number(&nonce), refusal) {
             Answered::Refused => self.presence.refused(&session.node, &type_url, of),
@@ -270,6 +277,14 @@ impl Stream {
         }
         self.count_names()?;
         self.answer(&type_url, &asked)
+    }
+
+    /// Takes the rules of who may see what as they are now.
+    fn renew(&mut self) {
+        self.caller.renew(&self.shared.bus);
+        if let Some(session) = &mut self.session {
+            session.caller.renew(&self.shared.bus);
+        }
     }
 
     /// Takes the node of the first request.
@@ -407,6 +422,20 @@ impl Request {
         decoded.map_err(|error| {
             Status::new(Code::InvalidArgument, format!("the request cannot be decoded: {error}"))
         })
+    }
+
+    /// Whether it neither asks for anything nor lets anything go nor says what the client has.
+    fn is_bare(&self) -> bool {
+        match self {
+            Self::Sotw(request) => request.resource_names.is_empty() && request.resource_locators.is_empty(),
+            Self::Delta(request) => {
+                request.resource_names_subscribe.is_empty()
+                    && request.resource_names_unsubscribe.is_empty()
+                    && request.resource_locators_subscribe.is_empty()
+                    && request.resource_locators_unsubscribe.is_empty()
+                    && request.initial_resource_versions.is_empty()
+            }
+        }
     }
 
     /// Takes out what both have: node, type, nonce, and why a response is refused.

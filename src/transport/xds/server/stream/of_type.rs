@@ -7,13 +7,16 @@ use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
 use tokio::time::Instant;
 
+use super::Request;
 use super::life::Life;
 use super::withheld::Withheld;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::Demand;
 use crate::transport::xds::codec::kinds::Kind;
 use crate::transport::xds::codec::resource::Encoded;
+use crate::transport::xds::codec::response::nonce_number;
 use crate::transport::xds::server::item::{Batch, Item, Named, Told};
+use crate::transport::xds::server::roster::{Refusal, Standing};
 
 /// Responses whose answer is waited for; of older ones nothing is known then.
 const UNANSWERED_MAX: usize = 64;
@@ -68,22 +71,6 @@ pub(super) enum Answered {
     Refused,
 }
 
-/// What is known of how far the client is.
-#[derive(Debug, Default)]
-pub(super) struct Standing {
-    pub(super) sent: u32,
-    pub(super) accepted: u32,
-    /// The last refusal, with what was refused; forgotten when a later response is accepted.
-    pub(super) refused: Option<Refusal>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    pub(super) nonce: u32,
-    pub(super) message: String,
-    pub(super) names: Arc<[Named]>,
-}
-
 impl OfType {
     pub(super) fn new(kind: Kind) -> Self {
         Self {
@@ -108,6 +95,12 @@ impl OfType {
         }
         self.unanswered.push_back(Sent { nonce, names: Arc::clone(&told.names), beat: told.beat });
         self.standing.sent = nonce;
+    }
+
+    /// Whether a request but answers the response that said to begin again: it is not the beginning.
+    pub(super) fn is_mere_answer(&self, nonce: &str, request: &Request) -> bool {
+        let sent = Some(self.standing.sent).filter(|sent| *sent > 0);
+        !self.demand.has_begun() && sent.is_some() && nonce_number(nonce) == sent && request.is_bare()
     }
 
     /// Takes a client's answer to a response. What answers no response, or one that is answered already, says nothing:
