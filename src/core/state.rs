@@ -118,9 +118,11 @@ impl Held {
     /// Whether it is a change of a scope and type.
     fn is_of(&self, scope: &str, type_url: &str) -> bool {
         match &self.0 {
-            Form::Whole(record) => {
-                record.envelope.change.key().is_some_and(|key| key.type_url == *type_url && key.scope == *scope)
-            }
+            Form::Whole(record) => record
+                .envelope
+                .change
+                .key()
+                .is_some_and(|key| key.type_url == *type_url && key.scope == *scope),
             Form::Packed(packed) => packed.is_of(scope, type_url),
         }
     }

@@ -401,7 +401,10 @@ mod tests {
                 && !demand.wants("other/a")
         );
         assert_eq!(delta(&mut demand, &[], &["ns/*"]).dropped, [Prefix("ns/".into())]);
-        assert_eq!(["*", "ns/*", "a*", "/", ""].map(Interest::is_pattern), [true, true, false, false, false]);
+        assert_eq!(
+            ["*", "ns/*", "a*", "/", ""].map(Interest::is_pattern),
+            [true, true, false, false, false]
+        );
     }
 
     #[test]

@@ -220,9 +220,7 @@ impl Wants {
         }
         // Of all that is wanted by a pattern, how much there is cannot be known.
         let waited = self.stream.waiting.len();
-        self.stream
-            .waiting
-            .retain(|name| !Interest::is_pattern(name));
+        self.stream.waiting.retain(|name| !Interest::is_pattern(name));
         self.stream.open |= self.stream.waiting.len() < waited;
         for name in received.mentioned() {
             self.stream.waiting.remove(name);

@@ -261,8 +261,14 @@ mod tests {
         let changed = put(&bus, &[]).await.seq();
         let fulls = Fulls::default();
         let full = |form| {
-            let full =
-                Full { type_url: &type_url, variant: Variant::Delta, form, max: None, bus: "", kinds: &kinds };
+            let full = Full {
+                type_url: &type_url,
+                variant: Variant::Delta,
+                form,
+                max: None,
+                bus: "",
+                kinds: &kinds,
+            };
             fulls.get(full, Key::LOCAL, changed, &bus.snapshot())
         };
         let made = FORMS.map(full);

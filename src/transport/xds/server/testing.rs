@@ -153,7 +153,8 @@ impl Served {
         let mut tool = self.sotw().await;
         soon(async {
             loop {
-                let question = DiscoveryRequest { node: None, ..request("istio.io/debug", &["connections"]) };
+                let question =
+                    DiscoveryRequest { node: None, ..request("istio.io/debug", &["connections"]) };
                 tool.send(question).await;
                 let answer = tool.next().await;
                 let told: serde_json::Value = serde_json::from_slice(&answer.resources[0].value).unwrap();

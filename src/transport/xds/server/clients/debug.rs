@@ -105,7 +105,10 @@ fn sync(board: &Board) -> Value {
     let types = board.types();
     let nonces = |type_url: &str| {
         let nonce = |n: u32| if n == 0 { String::new() } else { nonce_text(n) };
-        types.get(type_url).map(|Known { standing, .. }| (nonce(standing.sent), nonce(standing.accepted))).unwrap_or_default()
+        types
+            .get(type_url)
+            .map(|Known { standing, .. }| (nonce(standing.sent), nonce(standing.accepted)))
+            .unwrap_or_default()
     };
     let (cluster, listener, route, endpoint) =
         (nonces(CLUSTER), nonces(LISTENER), nonces(ROUTES), nonces(ENDPOINTS));

@@ -8,9 +8,10 @@ use hashbrown::{HashMap, HashSet};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::Stream;
 use super::of_type::OfType;
 use super::outbox::{Gathered, Outbox};
-use super::{Request, Stream};
+use super::request::Request;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::{ALL, Asked, Interest};
 use crate::transport::xds::codec::kinds::{Kind, kind_of};
@@ -160,7 +161,11 @@ impl Stream {
             return types.iter().for_each(|type_url| self.tell_error(type_url, status.clone()));
         }
         for type_url in &types {
-            if **type_url == *CONNECTIONS { self.tell_connections(type_url) } else { self.tell_events(type_url, false) }
+            if **type_url == *CONNECTIONS {
+                self.tell_connections(type_url);
+            } else {
+                self.tell_events(type_url, false);
+            }
         }
     }
 

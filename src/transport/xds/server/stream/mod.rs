@@ -10,9 +10,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use hyper::body::Frame;
-use meshbus_proto::google;
-use meshbus_proto::xds::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
-use prost::Message;
+use meshbus_proto::xds::Node;
 use tokio::time::sleep_until;
 use tracing::debug;
 
@@ -21,6 +19,7 @@ use self::flush::{Hold, flush, missed};
 use self::of_type::{Answered, OfType};
 use self::outbox::{Gathered, Outbox};
 use self::presence::Presence;
+use self::request::Request;
 use self::session::{Session, TEXT_MAX, check, trim};
 use super::Shared;
 use super::caller::Caller;
@@ -44,6 +43,7 @@ mod life;
 mod of_type;
 mod outbox;
 mod presence;
+mod request;
 mod session;
 mod withheld;
 
@@ -89,12 +89,6 @@ enum Event {
     /// It is time to tell how the client stands.
     Due,
     Drain,
-}
-
-/// A request of either variant.
-enum Request {
-    Sotw(DiscoveryRequest),
-    Delta(DeltaDiscoveryRequest),
 }
 
 impl Stream {
@@ -413,56 +407,6 @@ impl Drop for Stream {
     }
 }
 
-impl Request {
-    fn decode(variant: Variant, bytes: Bytes) -> Result<Self, Status> {
-        let decoded = match variant {
-            Variant::Sotw => DiscoveryRequest::decode(bytes).map(Self::Sotw),
-            Variant::Delta => DeltaDiscoveryRequest::decode(bytes).map(Self::Delta),
-        };
-        decoded.map_err(|error| {
-            Status::new(Code::InvalidArgument, format!("the request cannot be decoded: {error}"))
-        })
-    }
-
-    /// Whether it neither asks for anything nor lets anything go nor says what the client has.
-    fn is_bare(&self) -> bool {
-        match self {
-            Self::Sotw(request) => request.resource_names.is_empty() && request.resource_locators.is_empty(),
-            Self::Delta(request) => {
-                request.resource_names_subscribe.is_empty()
-                    && request.resource_names_unsubscribe.is_empty()
-                    && request.resource_locators_subscribe.is_empty()
-                    && request.resource_locators_unsubscribe.is_empty()
-                    && request.initial_resource_versions.is_empty()
-            }
-        }
-    }
-
-    /// Takes out what both have: node, type, nonce, and why a response is refused.
-    fn head(&mut self) -> (Option<Node>, String, String, Option<String>) {
-        let text = |status: google::Status| {
-            let mut message = status.message;
-            message.truncate(message.floor_char_boundary(REFUSAL_MAX));
-            message
-        };
-        let (node, type_url, nonce, error) = match self {
-            Self::Sotw(request) => (
-                request.node.take(),
-                &mut request.type_url,
-                &mut request.response_nonce,
-                request.error_detail.take(),
-            ),
-            Self::Delta(request) => (
-                request.node.take(),
-                &mut request.type_url,
-                &mut request.response_nonce,
-                request.error_detail.take(),
-            ),
-        };
-        (node, std::mem::take(type_url), std::mem::take(nonce), error.map(text))
-    }
-}
-
 /// The endpoints of clusters of which the client has another version than there is.
 fn changed_endpoints(
     asked: &Asked,
@@ -482,9 +426,6 @@ fn changed_endpoints(
     }
     endpoints
 }
-
-/// Most bytes kept of why a client refuses a response.
-const REFUSAL_MAX: usize = 4096;
 
 async fn arrived(inbox: Option<&Inbox>) {
     match inbox {

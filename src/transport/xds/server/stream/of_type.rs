@@ -7,8 +7,8 @@ use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
 use tokio::time::Instant;
 
-use super::Request;
 use super::life::Life;
+use super::request::Request;
 use super::withheld::Withheld;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::Demand;

@@ -160,7 +160,10 @@ async fn row_33_who_knows_connections_is_told_the_difference() {
     let mut second = served.delta().await;
     second.send(has(&[(&other.name, &other.version), ("gone", "7")], &["*"])).await;
     let told = second.next().await;
-    assert_eq!((delta_nodes(&told), &told.removed_resources[..]), (texts(&["n1", "n1"]), &texts(&["gone"])[..]));
+    assert_eq!(
+        (delta_nodes(&told), &told.removed_resources[..]),
+        (texts(&["n1", "n1"]), &texts(&["gone"])[..])
+    );
     // From a position of before the server it is not known who has gone.
     let mut third = served.delta().await;
     third.send(has(&[("*", "7")], &["*"])).await;
