@@ -96,6 +96,14 @@ impl Packed {
         reader.text()
     }
 
+    /// Whether it is a change of a scope and type.
+    pub(crate) fn is_of(&self, scope: &str, type_url: &str) -> bool {
+        let mut reader = self.reader();
+        reader.bytes();
+        reader.bytes();
+        reader.bytes() == *type_url.as_bytes() && reader.bytes() == *scope.as_bytes()
+    }
+
     /// The envelope as it was.
     pub(crate) fn envelope(&self) -> Envelope {
         self.unpack().0

@@ -115,6 +115,18 @@ impl Held {
         }
     }
 
+    /// Whether it is a change of a scope and type.
+    fn is_of(&self, scope: &str, type_url: &str) -> bool {
+        match &self.0 {
+            Form::Whole(record) => record
+                .envelope
+                .change
+                .key()
+                .is_some_and(|key| key.type_url == *type_url && key.scope == *scope),
+            Form::Packed(packed) => packed.is_of(scope, type_url),
+        }
+    }
+
     pub(crate) fn receipt(&self) -> Receipt {
         match &self.0 {
             Form::Whole(record) => record.receipt.clone(),
@@ -245,6 +257,19 @@ impl State {
         }
         let from = (Bound::Excluded(after.0), Bound::Unbounded);
         Ok(self.changes.range(from).map(|(_, held)| held))
+    }
+
+    /// As [`changes_after`](Self::changes_after), of a scope and type only: others cost no more than a look at them.
+    ///
+    /// # Errors
+    /// [`Gone`] when a deletion since then is forgotten.
+    pub fn changes_of<'a>(
+        &'a self,
+        scope: &'a str,
+        type_url: &'a str,
+        after: Seq,
+    ) -> Result<impl Iterator<Item = &'a Held>, Gone> {
+        Ok(self.changes_after(after)?.filter(move |held| held.is_of(scope, type_url)))
     }
 
     /// Whether a precondition holds for the key now.

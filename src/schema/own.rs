@@ -9,8 +9,10 @@ use super::kinds::OWN;
 use crate::core::topic::InvalidTopic;
 use crate::core::{Cause, Envelope, Key, Timestamp, Topic, uuid};
 
+/// The type of connections to servers of the bus.
+pub const CONNECTION: &str = "meshbus.dev/v1/Connection";
 /// The type of Events.
-const EVENT: &str = "core/v1/Event";
+pub const EVENT: &str = "core/v1/Event";
 /// The namespace of Events about what has none.
 const NAMESPACE: &str = "default";
 
@@ -96,6 +98,11 @@ pub fn event(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_of_the_type_that_says_so() {
+        assert_eq!(*key("Connection", "1").type_url, *CONNECTION);
+    }
 
     #[test]
     fn an_event_about_the_same_counts_on_and_keeps_its_first_time() {

@@ -37,17 +37,18 @@
 //! Beside what is in the table, `istio.io/connections` are the nodes that are connected, by the id of their connection, and
 //! `istio.io/connect`, `istio.io/disconnect` and `istio.io/nack` what happened to them: the last thousand of each, with
 //! numbers as names and versions, from which a client resumes (`version_info` of its first request, or `{"*": NUMBER}`).
-//! They need `subscribe` at `bus/connections/#`.
+//! Of connections a client may show the versions it has, too. They need `subscribe` at `bus/connections/#`.
 //!
 //! `istio.io/debug` with one name (`connections`, `syncz`, `config_dump?proxyID=ID`, `list`) and `istio.io/debug/syncz` are
 //! answered once, as istio's tools ask; with client status discovery (CSDS, both methods, by `node_id`) they need `admin` at
 //! `bus/connections/#`.
 //!
-//! A resource is asked for by its name or by one of its aliases, and always told by its name.
+//! A resource is asked for by its name or by one of its aliases, and always told by its name. Where it loses the alias, or is
+//! gone, the alias is removed as well, for who asked by it; and the name, where the client wants it in no other way.
 //!
 //! What was written with a time to live (`Resource.ttl` of an update, `mb-ttl` over HTTP) is told with it to incremental
-//! clients with the feature `xds.config.supports-resource-ttl`, and told again without its message, three times within the
-//! shortest of the type. The bus itself lets nothing go.
+//! clients with the feature `xds.config.supports-resource-ttl`, and told again without its message, three times within
+//! it, but no more often than each second where it is longer than two. The bus itself lets nothing go.
 //!
 //! A client of the state of the world whose node has the metadata `GENERATOR: api` gets objects of Kubernetes as istio's
 //! configuration clients take them, in `istio.mcp.v1alpha1.Resource` (MCP over XDS): what they specify is the message of their kind

@@ -90,7 +90,7 @@ impl<'a> Intake<'a> {
             let errors = received.errors.iter().filter(|(_, status)| status.code != Code::NotFound);
             errors.map(|(name, _)| name)
         };
-        let is_pattern = |name: &ByteString| !matches!(Interest::of(name.to_string()), Interest::Name(_));
+        let is_pattern = |name: &ByteString| Interest::is_pattern(name);
         let known = !received.has_nameless() && !unseen().any(is_pattern);
         let absent = if whole && known {
             let there: HashSet<&ByteString> = received.present().chain(unseen()).collect();

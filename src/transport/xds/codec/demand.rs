@@ -116,6 +116,11 @@ impl Demand {
         self.since(name).is_some()
     }
 
+    /// Whether it is asked for by this very name.
+    pub fn asks_for(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// Whether a change of the name at `seq` has not been told yet.
     pub fn is_news(&self, name: &str, seq: Seq) -> bool {
         self.since(name).is_some_and(|since| since < seq)
@@ -158,6 +163,11 @@ impl Demand {
         let dropped = self.interests().collect();
         *self = Self::default();
         dropped
+    }
+
+    /// Whether there was a request, since the last time that it began anew.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether all of the type is wanted.
@@ -252,11 +262,21 @@ impl Interest {
         if name == ALL {
             return Self::All;
         }
-        match name.strip_suffix(ALL) {
-            Some(prefix) if prefix.ends_with('/') => Self::Prefix(prefix.into()),
-            _ => Self::Name(name.into()),
+        match prefix_of(&name) {
+            Some(prefix) => Self::Prefix(prefix.into()),
+            None => Self::Name(name.into()),
         }
     }
+
+    /// Whether a name in a request stands for any number of resources.
+    pub fn is_pattern(name: &str) -> bool {
+        name == ALL || prefix_of(name).is_some()
+    }
+}
+
+/// `ns/` of `ns/*`.
+fn prefix_of(name: &str) -> Option<&str> {
+    name.strip_suffix(ALL).filter(|prefix| prefix.ends_with('/'))
 }
 
 /// Names given with and without parameters.
@@ -381,6 +401,10 @@ mod tests {
                 && !demand.wants("other/a")
         );
         assert_eq!(delta(&mut demand, &[], &["ns/*"]).dropped, [Prefix("ns/".into())]);
+        assert_eq!(
+            ["*", "ns/*", "a*", "/", ""].map(Interest::is_pattern),
+            [true, true, false, false, false]
+        );
     }
 
     #[test]

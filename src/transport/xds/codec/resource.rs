@@ -1,5 +1,6 @@
 //! One resource as it stands in responses, encoded once for all streams and both variants of the protocol.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -66,6 +67,20 @@ impl Encoded {
     /// A name and a version without a message; for incremental responses only.
     pub fn bodiless(seq: Seq, name: ByteString, version: ByteString, extra: Extra<'_>) -> Self {
         Self::put(seq, name, version, extra, None)
+    }
+
+    /// The same without its message, by which a client is told that it still holds; one that has none is its own.
+    pub fn word(self: &Arc<Self>) -> Arc<Self> {
+        if self.is_beat() {
+            return Arc::clone(self);
+        }
+        let extra = Extra { aliases: &self.aliases, ttl: self.ttl };
+        Arc::new(Self::bodiless(self.seq, self.name.clone(), self.version.clone(), extra))
+    }
+
+    /// Whether it says but that the resource still holds.
+    pub fn is_beat(&self) -> bool {
+        self.ttl.is_some() && self.sotw().is_empty()
     }
 
     fn put(

@@ -136,7 +136,7 @@ impl Wants {
 
     /// Whether that is all of something, not names that may not exist.
     pub fn is_waiting_for_all(&self) -> bool {
-        let named = |name: &ByteString| matches!(Interest::of(name.to_string()), Interest::Name(_));
+        let named = |name: &ByteString| !Interest::is_pattern(name);
         !self.stream.waiting.iter().all(named)
     }
 
@@ -220,9 +220,7 @@ impl Wants {
         }
         // Of all that is wanted by a pattern, how much there is cannot be known.
         let waited = self.stream.waiting.len();
-        self.stream
-            .waiting
-            .retain(|name| !matches!(Interest::of(name.to_string()), Interest::All | Interest::Prefix(_)));
+        self.stream.waiting.retain(|name| !Interest::is_pattern(name));
         self.stream.open |= self.stream.waiting.len() < waited;
         for name in received.mentioned() {
             self.stream.waiting.remove(name);

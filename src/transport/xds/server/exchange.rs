@@ -61,6 +61,8 @@ impl Exchange {
         Some(Frame::trailers(status.trailers()))
     }
 
+    /// Answers the next request, which takes of the budget until it is answered.
+    ///
     /// # Errors
     /// The status with which the call ends.
     async fn answer(&mut self) -> Result<Bytes, Status> {
@@ -71,10 +73,14 @@ impl Exchange {
             }
         };
         match request {
-            Some(request) => match &mut self.service {
-                Service::Updates(updates) => updates.answer(request).await,
-                Service::Clients(clients) => clients.answer(request),
-            },
+            Some(request) => {
+                let answer = match &mut self.service {
+                    Service::Updates(updates) => updates.answer(request).await,
+                    Service::Clients(clients) => clients.answer(request),
+                };
+                self.requests.release();
+                answer
+            }
             None if self.once => Err(Status::new(Code::InvalidArgument, "the call has no request")),
             None => Err(Status::ok()),
         }

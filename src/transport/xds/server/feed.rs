@@ -14,6 +14,7 @@ use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use super::aliases::Aliases;
 use super::full::{Full, Fulls};
 use super::inbox::{Entry, Inbox, Waiting};
 use super::item::{Batch, Item, name_of};
@@ -31,6 +32,8 @@ use crate::transport::xds::codec::kinds::kind_of;
 
 /// Most changes that wait for a feed; beyond, its streams look up what they missed.
 const WAITING_MAX: usize = 65_536;
+/// How often aliases are looked for beside changes, before these have to wait.
+const SCANS_MAX: usize = 3;
 
 /// What all streams of a scope share.
 #[derive(Debug)]
@@ -46,8 +49,8 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 struct Index {
     types: HashMap<ByteString, Takers>,
-    /// Names by their aliases, of types of which one was looked for.
-    aliases: HashMap<ByteString, HashMap<ByteString, ByteString>>,
+    /// Of types of which one was looked for.
+    aliases: HashMap<ByteString, Aliases>,
     /// All that was changed up to here is told.
     told: Seq,
 }
@@ -148,22 +151,34 @@ impl Feed {
 
     /// The name of the resource that has an alias.
     pub(super) fn named(&self, type_url: &ByteString, alias: &ByteString) -> Option<ByteString> {
-        let mut index = self.index.lock();
-        if !index.types.contains_key(type_url) {
-            return None;
-        }
         // Looked for once; from then on changes tell.
-        let aliases = index.aliases.entry(type_url.clone()).or_insert_with(|| {
+        for _ in 0..SCANS_MAX {
+            let index = self.index.lock();
+            if let Some(aliases) = index.aliases.get(type_url) {
+                return aliases.name(alias).cloned();
+            }
             // Of now, not of when the caller looked: what was told in between would be missed for ever.
-            let snapshot = self.bus.snapshot();
-            let held = snapshot.range(Some(&self.scope), Some(type_url), None).map(Held::record);
-            held.flat_map(|record| {
-                let aliases = aliases::of(&record.envelope.extensions).into_iter();
-                aliases.map(|alias| (alias, name_of(&record).clone())).collect::<Vec<_>>()
-            })
-            .collect()
-        });
-        aliases.get(alias).cloned()
+            let (changed, snapshot) = (index.types.get(type_url)?.changed, self.bus.snapshot());
+            drop(index);
+            let aliases = self.scan(type_url, &snapshot);
+            let mut index = self.index.lock();
+            // What was told meanwhile is not in it.
+            if index.types.get(type_url)?.changed == changed {
+                index.aliases.insert(type_url.clone(), aliases);
+            }
+        }
+        let mut index = self.index.lock();
+        index.types.get(type_url)?;
+        let scan = || self.scan(type_url, &self.bus.snapshot());
+        index.aliases.entry(type_url.clone()).or_insert_with(scan).name(alias).cloned()
+    }
+
+    fn scan(&self, type_url: &ByteString, snapshot: &Snapshot) -> Aliases {
+        let mut found = Aliases::default();
+        for record in snapshot.range(Some(&self.scope), Some(type_url), None).map(Held::record) {
+            found.note(name_of(&record), &aliases::of(&record.envelope.extensions));
+        }
+        found
     }
 
     /// Tells changes to those who want them.
@@ -175,7 +190,9 @@ impl Feed {
         let snapshot = self.bus.snapshot();
         for changed in changes(records, &index, &snapshot, last) {
             if let Some(aliases) = index.aliases.get_mut(&changed.type_url) {
-                changed.items.iter().for_each(|item| rename(aliases, item));
+                for item in &changed.items {
+                    aliases.note(item.name(), if item.is_removed() { &[] } else { &item.aliases });
+                }
             }
             if let Some(takers) = index.types.get_mut(&changed.type_url) {
                 takers.changed = last;
@@ -273,8 +290,8 @@ impl Takers {
         let prefixes = if self.prefixes.is_empty() { None } else { Some(name.match_indices('/')) };
         let prefixed =
             prefixes.into_iter().flatten().filter_map(|(at, _)| self.prefixes.get(name.get(..=at)?));
-        let aliases = item.aliases();
-        let aliased = aliases.iter().filter_map(|alias| self.names.get(alias));
+        // Also those who asked by a name that it lost: for them it is gone.
+        let aliased = item.aliases.iter().chain(&item.lost).filter_map(|alias| self.names.get(alias));
         for inbox in self.names.get(name).into_iter().chain(aliased).chain(prefixed).flatten() {
             inbox.push(Entry::One(type_url.clone(), Arc::clone(item)), before);
         }
@@ -312,17 +329,6 @@ impl Takers {
 
     fn is_empty(&self) -> bool {
         self.all.is_empty() && self.prefixes.is_empty() && self.names.is_empty()
-    }
-}
-
-/// Notes the aliases that a resource has now.
-fn rename(aliases: &mut HashMap<ByteString, ByteString>, item: &Item) {
-    let own = item.aliases();
-    if !aliases.is_empty() {
-        aliases.retain(|_, name| name != item.name());
-    }
-    if !item.is_removed() {
-        aliases.extend(own.into_iter().map(|alias| (alias, item.name().clone())));
     }
 }
 

@@ -6,9 +6,10 @@ use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::item::{Told, encode, named};
+use super::item::{Form, Told, encode};
 use crate::core::Seq;
 use crate::core::state::Snapshot;
+use crate::schema::registry::Registry;
 use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
 
@@ -17,17 +18,19 @@ use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
 pub(super) struct Full<'a> {
     pub(super) type_url: &'a ByteString,
     pub(super) variant: Variant,
+    pub(super) form: Form,
     /// Bytes of one response; `None` where all has to be in one.
     pub(super) max: Option<usize>,
     /// Who tells it.
     pub(super) bus: &'a str,
+    pub(super) kinds: &'a Registry,
 }
 
 /// The responses, and the position they show.
 pub(super) type Parts = Arc<Made>;
 type Made = (Vec<Arc<Told>>, Seq);
-/// Which responses: type, variant and bound.
-type Which = (ByteString, Variant, Option<usize>);
+/// Which responses: type, variant, form and bound.
+type Which = (ByteString, Variant, Form, Option<usize>);
 
 /// What was made last of each type, as long as some stream still sends it.
 #[derive(Debug, Default)]
@@ -37,7 +40,7 @@ impl Fulls {
     /// `changed` is the last change of the type that was told: what was made after it still holds, since whoever is
     /// told it is told later changes as well.
     pub(super) fn get(&self, wanted: Full<'_>, scope: &str, changed: Seq, snapshot: &Snapshot) -> Parts {
-        let key = (wanted.type_url.clone(), wanted.variant, wanted.max);
+        let key = (wanted.type_url.clone(), wanted.variant, wanted.form, wanted.max);
         let mut made = self.0.lock();
         if let Some((at, parts)) = made.get(&key)
             && *at == changed
@@ -54,7 +57,8 @@ impl Fulls {
 
 fn parts(wanted: Full<'_>, scope: &str, snapshot: &Snapshot) -> Vec<Arc<Told>> {
     let records = snapshot.range(Some(scope), Some(wanted.type_url), None);
-    let resources: Vec<Arc<Encoded>> = records.map(|held| Arc::new(encode(&held.record()))).collect();
+    let encoded = records.map(|held| encode(wanted.form, &held.record(), wanted.kinds));
+    let resources: Vec<Arc<Encoded>> = encoded.map(Arc::new).collect();
     let (version, plane) = (snapshot.seq().to_string(), control_plane(wanted.variant, wanted.bus));
     let mut rest = resources.as_slice();
     let mut parts = Vec::new();
@@ -71,7 +75,7 @@ fn parts(wanted: Full<'_>, scope: &str, snapshot: &Snapshot) -> Vec<Arc<Told>> {
             errors: &[],
             control_plane: &plane,
         };
-        parts.push(Arc::new(Told { bytes: draft.bytes(), names: named(now) }));
+        parts.push(Arc::new(Told::new(&draft)));
         rest = later;
     }
     parts

@@ -35,6 +35,7 @@ use crate::runtime::{listener, tls};
 use crate::schema::registry::Registry;
 use crate::transport::{Announcement, Connector, Link};
 
+mod aliases;
 mod caller;
 mod clients;
 mod dispatch;
@@ -115,7 +116,12 @@ impl Server {
             stats: Arc::clone(&link.stats),
             shutdown: link.shutdown.clone(),
             feeds: Feeds::default(),
-            roll: Roll::new(link.bus.clone(), Arc::clone(&link.stats), config.connection_interval.0),
+            roll: Roll::new(
+                link.bus.clone(),
+                Arc::clone(&link.stats),
+                config.connection_interval.0,
+                config.max_streams,
+            ),
             roster: Roster::default(),
             rings: Rings::new(micros()),
             budget: Budget::new(config.max_buffered.0.max(config.max_request.0) as usize),
@@ -138,11 +144,11 @@ impl Server {
                 }
             }
         };
-        tokio::select! {
-            _ended = async { tokio::join!(connections, refuse) } => {}
-            () = shared.roll.run() => {}
-        }
-        shared.roll.close().await;
+        let served = async {
+            tokio::join!(connections, refuse);
+            shared.roll.close();
+        };
+        tokio::join!(served, shared.roll.run(&link.shutdown));
         self.bound.send_replace(None);
         Ok(())
     }

@@ -26,6 +26,8 @@ pub(super) struct Requests {
     frames: Frames,
     budget: Budget,
     share: Option<OwnedSemaphorePermit>,
+    /// The share of the message that was taken last.
+    taken: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
@@ -37,17 +39,23 @@ impl Budget {
 
 impl Requests {
     pub(super) fn new(body: Incoming, max: usize, budget: Budget) -> Self {
-        Self { body, frames: Frames::new(max), budget, share: None }
+        Self { body, frames: Frames::new(max), budget, share: None, taken: None }
     }
 
-    /// The next message; `None` when the client has no more. May be dropped at any time: nothing is lost.
+    /// Gives back what the last message takes of the budget: it is dealt with.
+    pub(super) fn release(&mut self) {
+        self.taken = None;
+    }
+
+    /// The next message; `None` when the client has no more. It takes its share of the budget until it is
+    /// [released](Self::release). May be dropped at any time: nothing is lost.
     ///
     /// # Errors
     /// The status to end the stream with.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             if let Some(message) = self.frames.take()? {
-                self.share = None;
+                self.taken = self.share.take();
                 return Ok(Some(message));
             }
             let missing = self.frames.missing();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use hashbrown::HashSet;
 use meshbus_proto::xds::{DiscoveryRequest, Node};
 use parking_lot::Mutex;
 use prost::Message;
@@ -117,13 +118,17 @@ impl Rings {
         self.told.send_replace(());
     }
 
-    /// What of a type came after a number; all that is kept after 0.
+    /// What of a kind of events came after a number; all that is kept after 0.
     pub(super) fn since(&self, type_url: &str, after: u64) -> News {
         let inner = self.inner.lock();
-        match EVENTS.iter().position(|event| *event == type_url).and_then(|at| inner.events.get(at)) {
-            Some(ring) => ring.since(after),
-            None => inner.connections_since(after),
-        }
+        let ring = EVENTS.iter().position(|event| *event == type_url).and_then(|at| inner.events.get(at));
+        ring.map(|ring| ring.since(after)).unwrap_or_default()
+    }
+
+    /// Who has come after a number, and who of those that were `there` has gone. Where it is no longer known who has gone
+    /// since the number, all who are connected are told.
+    pub(super) fn connections_since(&self, after: u64, there: &HashSet<ByteString>) -> News {
+        self.inner.lock().connections_since(after, there)
     }
 
     /// Told when there is something new.
@@ -139,18 +144,17 @@ impl Inner {
         ring.push(encoded(number, number.to_string().into(), type_url, value));
     }
 
-    fn connections_since(&self, after: u64) -> News {
-        let resources = self.present.values().filter(|resource| resource.seq.0 > after).cloned().collect();
-        let known = |(number, _): &&(u64, ByteString)| *number > after;
-        let gone = match after {
-            0 => Vec::new(),
-            _ => self.gone.kept.iter().filter(known).map(|(_, id)| id.clone()).collect(),
-        };
+    fn connections_since(&self, after: u64, there: &HashSet<ByteString>) -> News {
         // Of who has gone before the first that is kept nothing is known.
         let full = self.gone.kept.len() == KEPT;
         let oldest = self.gone.kept.front().map_or(0, |(number, _)| *number);
-        let lost = u64::from(after > 0 && (full && after < oldest || after < self.gone.zero));
-        News { at: self.last, resources, gone, lost }
+        let known = after >= self.gone.zero && after <= self.last && !(full && after < oldest);
+        let from = if known { after } else { 0 };
+        let resources = self.present.values().filter(|resource| resource.seq.0 > from).cloned().collect();
+        let since = self.gone.kept.iter().filter(|(number, _)| known && *number > after);
+        let missing = there.iter().filter(|id| !known && !self.present.contains_key(*id));
+        let gone = since.map(|(_, id)| id).chain(missing).cloned().collect();
+        News { at: self.last, resources, gone, lost: u64::from(!known && after > 0) }
     }
 }
 
@@ -226,20 +230,24 @@ mod tests {
         let (a, b, node) = (ByteString::from("a"), ByteString::from("b"), Node::default());
         rings.connected(&a, &node);
         rings.connected(&b, &node);
-        let first = rings.since(CONNECTIONS, 0);
+        let (none, there) = (HashSet::new(), HashSet::from_iter([a.clone(), b.clone()]));
+        let first = rings.connections_since(0, &none);
         assert_eq!((names(&first), first.at), (vec!["a", "b"], 102));
         rings.disconnected(&a, &node);
         rings.disconnected(&a, &node);
-        let second = rings.since(CONNECTIONS, first.at);
+        let second = rings.connections_since(first.at, &there);
         assert_eq!((names(&second), &second.gone[..], second.lost), (vec![], std::slice::from_ref(&a), 0));
-        assert_eq!(names(&rings.since(CONNECTIONS, 0)), ["b"]);
+        let again = rings.connections_since(0, &there);
+        assert_eq!((names(&again), &again.gone[..]), (vec!["b"], std::slice::from_ref(&a)));
         assert_eq!(rings.since("istio.io/connect", 0).resources.len(), 2);
         assert_eq!(rings.since("istio.io/disconnect", 0).resources.len(), 1);
-        assert_eq!(rings.since(CONNECTIONS, 7).lost, 1, "a number of an earlier run");
+        assert_eq!(rings.connections_since(7, &none).lost, 1, "a number of an earlier run");
+        assert_eq!(rings.connections_since(5000, &none).lost, 1, "a number of nobody");
         for _ in 0..=KEPT {
             rings.connected(&a, &node);
             rings.disconnected(&a, &node);
         }
-        assert_eq!(rings.since(CONNECTIONS, first.at).lost, 1);
+        let late = rings.connections_since(first.at, &there);
+        assert_eq!((names(&late), &late.gone[..], late.lost), (vec!["b"], std::slice::from_ref(&a), 1));
     }
 }

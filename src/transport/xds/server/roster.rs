@@ -31,20 +31,27 @@ pub(super) struct Board {
     types: Mutex<BTreeMap<ByteString, Known>>,
 }
 
-/// How a client stands to one type.
+/// What is known of a client about one type.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     /// What it wants, or the first of it.
     pub(super) interests: Arc<[Interest]>,
+    pub(super) standing: Standing,
+}
+
+/// How far a client is with one type.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
     /// The numbers of the nonces that were sent and accepted last; 0 for none.
     pub(super) sent: u32,
     pub(super) accepted: u32,
-    pub(super) refused: Option<Refused>,
+    /// The last refusal, with what was refused; forgotten when a later response is accepted.
+    pub(super) refused: Option<Refusal>,
 }
 
-/// The last refusal.
+/// A response that was refused.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
+pub(super) struct Refusal {
     pub(super) nonce: u32,
     pub(super) message: String,
     pub(super) names: Arc<[Named]>,
@@ -83,27 +90,30 @@ impl Board {
         self.types.lock().entry(type_url.clone()).or_default().interests = interests.into();
     }
 
-    /// Notes how far the client is; `refusal` is asked for where it refuses another response than before.
-    pub(super) fn stands(
-        &self,
-        type_url: &ByteString,
-        (sent, accepted): (u32, u32),
-        refused: Option<u32>,
-        refusal: impl FnOnce() -> Option<Refused>,
-    ) {
+    /// Notes how far the client is with each type.
+    pub(super) fn stands<'a>(&self, all: impl Iterator<Item = (&'a ByteString, &'a Standing)>) {
         let mut types = self.types.lock();
-        let known = match types.get_mut(type_url) {
-            Some(known) => known,
-            None => types.entry(type_url.clone()).or_default(),
-        };
-        (known.sent, known.accepted) = (sent, accepted);
-        if known.refused.as_ref().map(|refused| refused.nonce) != refused {
-            known.refused = refusal();
+        for (type_url, standing) in all {
+            match types.get_mut(type_url) {
+                Some(known) if known.standing.is(standing) => {}
+                Some(known) => known.standing = standing.clone(),
+                None => {
+                    let known = Known { standing: standing.clone(), ..Known::default() };
+                    types.insert(type_url.clone(), known);
+                }
+            }
         }
     }
 
     /// How it stands to each type.
     pub(super) fn types(&self) -> BTreeMap<ByteString, Known> {
         self.types.lock().clone()
+    }
+}
+
+impl Standing {
+    fn is(&self, other: &Self) -> bool {
+        let refused = |of: &Self| of.refused.as_ref().map(|refusal| refusal.nonce);
+        (self.sent, self.accepted, refused(self)) == (other.sent, other.accepted, refused(other))
     }
 }

@@ -24,7 +24,7 @@ use crate::core::delivery::{Deliveries, Mailbox};
 use crate::core::state::StateBound;
 use crate::core::stats::ConnectorStats;
 use crate::core::write::{Operation, Precondition};
-use crate::core::{Envelope, Error, Key, Seq};
+use crate::core::{Cause, Envelope, Error, Key, Seq};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task;
 use crate::schema::address;
@@ -148,6 +148,24 @@ impl Served {
         .await;
     }
 
+    /// Waits until as many streams have a client that has said who it is and not ended, beside the one that asks.
+    pub(super) async fn connected(&self, n: usize) {
+        let mut tool = self.sotw().await;
+        soon(async {
+            loop {
+                let question =
+                    DiscoveryRequest { node: None, ..request("istio.io/debug", &["connections"]) };
+                tool.send(question).await;
+                let answer = tool.next().await;
+                let told: serde_json::Value = serde_json::from_slice(&answer.resources[0].value).unwrap();
+                if told["totalClients"] == n + 1 {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
     /// Waits until as many streams are connections on the bus.
     pub(super) async fn connections(&self, n: usize) -> Vec<serde_json::Value> {
         soon(async {
@@ -165,6 +183,19 @@ impl Served {
         })
         .await
     }
+}
+
+/// Puts (with data) and deletes (without) in one publication.
+pub(super) async fn at_once(served: &Served, changes: &[(&str, &str, Option<&str>)]) {
+    let change = |(type_url, name, data): &(&str, &str, Option<&str>)| {
+        let key = Key::new(Key::LOCAL, *type_url, *name);
+        let topic = address::topic_of(&key).unwrap();
+        match data {
+            Some(data) => Envelope::put(topic, key, "", Bytes::copy_from_slice(data.as_bytes())),
+            None => Envelope::delete(topic, key, "", Cause::Deleted),
+        }
+    };
+    drop(served.bus.publish(changes.iter().map(change).collect()).await);
 }
 
 /// A stream that a test drives by hand.

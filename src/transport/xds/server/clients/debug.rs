@@ -11,7 +11,7 @@ use crate::transport::xds::codec::response::nonce_text;
 use crate::transport::xds::codec::status::{Code, Status};
 use crate::transport::xds::server::Shared;
 use crate::transport::xds::server::caller::Caller;
-use crate::transport::xds::server::roster::{Board, Known};
+use crate::transport::xds::server::roster::{Board, Known, Standing};
 
 /// One name asks, its answer is JSON.
 const DEBUG: &str = "istio.io/debug";
@@ -105,7 +105,10 @@ fn sync(board: &Board) -> Value {
     let types = board.types();
     let nonces = |type_url: &str| {
         let nonce = |n: u32| if n == 0 { String::new() } else { nonce_text(n) };
-        types.get(type_url).map(|known| (nonce(known.sent), nonce(known.accepted))).unwrap_or_default()
+        types
+            .get(type_url)
+            .map(|Known { standing, .. }| (nonce(standing.sent), nonce(standing.accepted)))
+            .unwrap_or_default()
     };
     let (cluster, listener, route, endpoint) =
         (nonces(CLUSTER), nonces(LISTENER), nonces(ROUTES), nonces(ENDPOINTS));
@@ -122,10 +125,10 @@ fn sync(board: &Board) -> Value {
 fn client_config(board: &Board) -> ClientConfig {
     let config = |(type_url, known): (bytestring::ByteString, Known)| GenericXdsConfig {
         type_url: type_url.to_string(),
-        config_status: match &known {
-            Known { refused: Some(_), .. } => ConfigStatus::Error,
-            Known { sent: 0, .. } => ConfigStatus::NotSent,
-            Known { sent, accepted, .. } if sent == accepted => ConfigStatus::Synced,
+        config_status: match &known.standing {
+            Standing { refused: Some(_), .. } => ConfigStatus::Error,
+            Standing { sent: 0, .. } => ConfigStatus::NotSent,
+            Standing { sent, accepted, .. } if sent == accepted => ConfigStatus::Synced,
             _ => ConfigStatus::Stale,
         } as i32,
         ..GenericXdsConfig::default()

@@ -14,7 +14,7 @@ use prost::Message;
 use super::Shared;
 use super::caller::Caller;
 use super::item::name_of;
-use super::roster::{Board, Known};
+use super::roster::{Board, Known, Standing};
 use crate::core::state::{Held, Snapshot, version_of};
 use crate::core::{Key, Record};
 use crate::transport::xds::codec::demand::Interest;
@@ -46,7 +46,7 @@ impl Clients {
     ///
     /// # Errors
     /// For what is no request, and for conditions that are not supported.
-    pub(super) fn answer(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) fn answer(&mut self, bytes: Bytes) -> Result<Bytes, Status> {
         let invalid = |text: String| Status::new(Code::InvalidArgument, text);
         let request = ClientStatusRequest::decode(bytes)
             .map_err(|error| invalid(format!("the request cannot be decoded: {error}")))?;
@@ -54,9 +54,8 @@ impl Clients {
             let text = "of node_matchers only node_id is supported: exact, prefix, suffix or contains";
             return Err(invalid(text.to_owned()));
         }
-        let mut caller = self.caller.clone();
-        caller.renew(&self.shared.bus);
-        caller.check_admin()?;
+        self.caller.renew(&self.shared.bus);
+        self.caller.check_admin()?;
         let snapshot = self.shared.bus.snapshot();
         let bytes = if request.exclude_resource_contents { 0 } else { self.shared.config.response_max() };
         let mut room = Room { bytes, resources: RESOURCES_MAX };
@@ -71,7 +70,7 @@ impl Clients {
                 let text = format!("more than {RESOURCES_MAX} resources of clients: ask by node_matchers");
                 return Err(Status::new(Code::ResourceExhausted, text));
             }
-            config.push(self::config(&caller, &board, &snapshot, &mut room));
+            config.push(self::config(&self.caller, &board, &snapshot, &mut room));
         }
         Ok(framed(&ClientStatusResponse { config }))
     }
@@ -156,14 +155,15 @@ fn resource(
         }
     };
     let name = name_of(&record);
-    let refused = known
+    let standing = &known.standing;
+    let refused = standing
         .refused
         .as_ref()
         .and_then(|refused| Some((refused, refused.names.iter().find(|(refused, _)| refused == name)?)));
-    let (config_status, client_status) = match known {
+    let (config_status, client_status) = match standing {
         _ if refused.is_some() => (ConfigStatus::Error, ClientResourceStatus::Nacked),
-        Known { sent: 0, .. } => (ConfigStatus::NotSent, ClientResourceStatus::Requested),
-        Known { sent, accepted, .. } if accepted == sent => {
+        Standing { sent: 0, .. } => (ConfigStatus::NotSent, ClientResourceStatus::Requested),
+        Standing { sent, accepted, .. } if accepted == sent => {
             (ConfigStatus::Synced, ClientResourceStatus::Acked)
         }
         _ => (ConfigStatus::Stale, ClientResourceStatus::Requested),

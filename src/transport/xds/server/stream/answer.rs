@@ -41,7 +41,7 @@ pub(super) fn answer(
         return Vec::new();
     }
     let plain = asked.answer == [Interest::All] && asked.known.is_empty() && asked.resume.is_none();
-    if plain && session.shares(type_url) {
+    if plain && session.may_see_all(type_url) {
         full((type_url, of), session, snapshot, outbox);
         return Vec::new();
     }
@@ -78,7 +78,7 @@ pub(super) fn whole(
     snapshot: &Snapshot,
     outbox: &mut Outbox,
 ) {
-    if of.demand.is_wildcard() && errors.is_empty() && session.shares(type_url) {
+    if of.demand.is_wildcard() && errors.is_empty() && session.may_see_all(type_url) {
         return full((type_url, of), session, snapshot, outbox);
     }
     let resources = wanted(type_url, of, session, snapshot);
@@ -110,7 +110,14 @@ fn full(
 ) {
     let cut = outbox.variant == Variant::Delta || !of.kind.whole;
     let max = cut.then_some(outbox.max);
-    let wanted = Full { type_url, variant: outbox.variant, max, bus: &outbox.bus.clone() };
+    let wanted = Full {
+        type_url,
+        variant: outbox.variant,
+        form: session.form,
+        max,
+        bus: &outbox.bus,
+        kinds: &session.kinds,
+    };
     let parts = session.feed.full(wanted, snapshot);
     of.demand.told(&[Interest::All], parts.1);
     if of.demand.is_wildcard() && outbox.variant == Variant::Sotw {
@@ -196,19 +203,23 @@ fn changed_since(
     if after > snapshot.seq() {
         return Err(refused("it is not reached yet"));
     }
-    let changes = snapshot.changes_after(after).map_err(|gone| refused(&gone.to_string()))?;
+    let changes = snapshot.changes_of(session.feed.scope(), type_url, after);
+    let changes = changes.map_err(|gone| refused(&gone.to_string()))?;
     let mut gathered = Gathered::default();
     for record in changes.map(Held::record) {
-        let Some(key) = record.envelope.change.key() else { continue };
-        let ours = key.type_url == *type_url && key.scope == *session.feed.scope();
-        if !ours || !wants(of, &record) || !session.may_see(&record) {
+        if !wants(of, &record) || !session.may_see(&record) {
             continue;
         }
         match record.envelope.change {
             Change::Put(..) => gathered.resources.push(session.encode(&record)),
-            _ => gathered.removed.push(key.name.clone()),
+            _ => gathered.removed.push(name_of(&record).clone()),
         }
     }
+    // What is asked for by another name may have lost that name since.
+    let absent = of.demand.names().filter(|name| session.find(type_url, name, snapshot).is_err());
+    gathered.removed.extend(absent.cloned());
+    gathered.removed.sort_unstable();
+    gathered.removed.dedup();
     Ok(gathered)
 }
 

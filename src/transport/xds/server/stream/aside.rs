@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::Stream;
 use super::of_type::OfType;
-use super::outbox::Gathered;
-use super::{Request, Stream};
+use super::outbox::{Gathered, Outbox};
+use super::request::Request;
 use crate::core::Seq;
-use crate::transport::xds::codec::demand::ALL;
+use crate::transport::xds::codec::demand::{ALL, Asked, Interest};
 use crate::transport::xds::codec::kinds::{Kind, kind_of};
 use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::{Variant, nonce_number};
@@ -35,6 +36,8 @@ struct Followed {
     of: OfType,
     /// All up to this number is told.
     told: u64,
+    /// Of connections, those that the client has: by these it is told who has gone where that is not kept.
+    there: HashSet<ByteString>,
 }
 
 /// Whether requests of a type are taken here.
@@ -112,15 +115,18 @@ impl Stream {
         let follow = || self.shared.rings.follow();
         self.aside.news.get_or_insert_with(follow);
         let kind = Kind { whole: **type_url == *CONNECTIONS, ..kind_of(type_url) };
-        let fresh = || Followed { of: OfType::new(kind), told: 0 };
+        let fresh = || Followed { of: OfType::new(kind), told: 0, there: HashSet::new() };
         let max = self.shared.config.max_names;
         let followed = self.aside.types.entry(type_url.clone()).or_insert_with(fresh);
+        if followed.of.is_mere_answer(nonce, &request) {
+            return Ok(());
+        }
         // A refusal of what has happened changes nothing, and would itself happen.
         let _answered = followed.of.answered(nonce_number(nonce), None);
         let (asked, position) = match request {
             Request::Sotw(mut request) => {
                 let asked = followed.of.demand.sotw(&mut request, true);
-                (asked, Some(request.version_info).filter(|_| **type_url != *CONNECTIONS))
+                (asked, Some(request.version_info).filter(|_| !kind.whole))
             }
             Request::Delta(mut request) => {
                 let asked = followed.of.demand.delta(&mut request, true);
@@ -132,52 +138,122 @@ impl Stream {
             let text = format!("the stream asks for too many names of {type_url}, the most is {max}");
             return Err(Status::new(Code::ResourceExhausted, text));
         }
-        if asked.first {
-            followed.told = position.and_then(|position| position.parse().ok()).unwrap_or(0);
-        } else if !asked.added.is_empty() {
-            followed.told = 0;
+        if !asked.first && asked.answer.is_empty() {
+            return Ok(());
         }
-        if asked.first || !asked.added.is_empty() {
-            self.tell_news(type_url, true)?;
+        // A position that is no number is none that can be resumed from.
+        followed.told = position.filter(|_| asked.first).map_or(0, |text| text.parse().unwrap_or(u64::MAX));
+        if kind.whole {
+            self.tell_who_is_there(type_url, &asked);
+        } else {
+            self.tell_events(type_url, true);
         }
         Ok(())
     }
 
-    /// Tells what has happened of all types that are followed.
-    pub(super) fn on_happened(&mut self) -> Result<(), Status> {
+    /// Tells what has happened of all types that are followed, as long as the client may know.
+    pub(super) fn on_happened(&mut self) {
+        self.renew();
         self.aside.next = Some(Instant::now() + self.shared.config.connection_interval.0);
         let types: Vec<ByteString> = self.aside.types.keys().cloned().collect();
-        types.iter().try_for_each(|type_url| self.tell_news(type_url, false))
+        if let Err(status) = self.caller.check_connections() {
+            self.aside = Aside::default();
+            return types.iter().for_each(|type_url| self.tell_error(type_url, status.clone()));
+        }
+        for type_url in &types {
+            if **type_url == *CONNECTIONS {
+                self.tell_connections(type_url);
+            } else {
+                self.tell_events(type_url, false);
+            }
+        }
     }
 
     /// `always`: also where there is nothing new, since the client waits for it.
-    fn tell_news(&mut self, type_url: &ByteString, always: bool) -> Result<(), Status> {
-        let Some(followed) = self.aside.types.get_mut(type_url) else { return Ok(()) };
-        let whole = followed.of.kind.whole && self.outbox.variant == Variant::Sotw;
-        let mut news = self.shared.rings.since(type_url, followed.told);
-        if whole && news.at > followed.told {
-            news = self.shared.rings.since(type_url, 0);
+    fn tell_events(&mut self, type_url: &ByteString, always: bool) {
+        let Some(followed) = self.aside.types.get_mut(type_url) else { return };
+        let News { at, mut resources, lost, .. } = self.shared.rings.since(type_url, followed.told);
+        if at == followed.told && !always {
+            return;
         }
-        if news.at <= followed.told && !always {
-            return Ok(());
-        }
-        let News { at, mut resources, mut gone, lost } = news;
         resources.retain(|resource| followed.of.demand.wants(&resource.name));
-        gone.retain(|name| followed.of.demand.wants(name) && !whole);
-        let mut errors = Vec::new();
-        if lost > 0 && **type_url == *CONNECTIONS {
-            let text = "who has gone meanwhile is no longer known: connect again, without a position";
-            return Err(Status::new(Code::Aborted, text));
-        } else if lost > 0 {
+        let mut gathered = Gathered { resources, ..Gathered::default() };
+        if lost > 0 {
             self.shared.stats.following.held_back.add(lost);
             let text = format!("{lost} events are no longer kept");
-            errors.push((ByteString::from_static(ALL), Status::new(Code::OutOfRange, text)));
+            gathered.errors.push((ByteString::from_static(ALL), Status::new(Code::OutOfRange, text)));
         }
         followed.told = at;
-        let gathered = Gathered { resources, removed: gone, errors };
-        if always || whole || !gathered.is_empty() {
-            self.outbox.send(&mut followed.of, type_url, Seq(at), whole, &gathered);
+        if always || !gathered.is_empty() {
+            self.outbox.send(&mut followed.of, type_url, Seq(at), false, &gathered);
         }
-        Ok(())
+    }
+
+    /// Answers who asks for connections, and maybe says which it has.
+    fn tell_who_is_there(&mut self, type_url: &ByteString, asked: &Asked) {
+        if self.outbox.variant == Variant::Sotw {
+            return self.tell_connections(type_url);
+        }
+        let Some(followed) = self.aside.types.get_mut(type_url) else { return };
+        let named = asked.answer.iter().filter_map(|interest| match interest {
+            Interest::Name(name) => Some(name),
+            _ => None,
+        });
+        followed.there.extend(asked.known.keys().chain(named).cloned());
+        let mut news = self.shared.rings.connections_since(followed.told, &followed.there);
+        if news.lost > 0 {
+            // From the position alone it cannot be told who has gone.
+            followed.of.demand.forget();
+            followed.there.clear();
+            let text = "cannot resume after this position; send the versions of what you have";
+            let errors = vec![(ByteString::from_static(ALL), Status::new(Code::OutOfRange, text))];
+            let gathered = Gathered { errors, ..Gathered::default() };
+            return self.outbox.send(&mut followed.of, type_url, Seq(news.at), false, &gathered);
+        }
+        if followed.told > 0 {
+            // All who were there at the position are the client's.
+            let all = self.shared.rings.connections_since(0, &followed.there).resources;
+            followed.there.extend(all.iter().map(|resource| resource.name.clone()));
+        }
+        news.resources.retain(|resource| asked.known.get(&resource.name) != Some(&resource.version));
+        followed.tell((type_url, news), true, &mut self.outbox);
+    }
+
+    fn tell_connections(&mut self, type_url: &ByteString) {
+        let Some(followed) = self.aside.types.get_mut(type_url) else { return };
+        if followed.of.demand.is_empty() {
+            return;
+        }
+        let mut news = self.shared.rings.connections_since(followed.told, &followed.there);
+        let whole = self.outbox.variant == Variant::Sotw;
+        if whole && news.at != followed.told {
+            news = self.shared.rings.connections_since(0, &followed.there);
+        }
+        if news.at != followed.told {
+            followed.tell((type_url, news), whole, &mut self.outbox);
+        }
+    }
+}
+
+impl Followed {
+    /// `always`: also where there is nothing of what is wanted.
+    fn tell(&mut self, (type_url, news): (&ByteString, News), always: bool, outbox: &mut Outbox) {
+        let whole = outbox.variant == Variant::Sotw;
+        let News { at, mut resources, mut gone, .. } = news;
+        resources.retain(|resource| self.of.demand.wants(&resource.name));
+        for id in &gone {
+            self.there.remove(id);
+        }
+        if whole {
+            gone.clear();
+        } else {
+            gone.retain(|id| self.of.demand.wants(id));
+            self.there.extend(resources.iter().map(|resource| resource.name.clone()));
+        }
+        self.told = at;
+        let gathered = Gathered { resources, removed: gone, ..Gathered::default() };
+        if always || !gathered.is_empty() {
+            outbox.send(&mut self.of, type_url, Seq(at), whole, &gathered);
+        }
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::answer::{wanted, whole};
+use super::answer::{key_of, wanted, whole};
 use super::hold::Hold;
 use super::of_type::{OfType, Pending};
 use super::outbox::{Gathered, Outbox};
 use super::session::Session;
 use super::withheld::gone;
+use crate::core::log::Gone;
 use crate::core::state::{Held, Snapshot};
 use crate::core::{Record, Seq};
 use crate::schema::aliases;
@@ -117,9 +118,9 @@ fn tell(
     outbox: &mut Outbox,
 ) {
     match (outbox.variant, of.kind.whole) {
-        (Variant::Delta, _) => tell_delta((type_url, of), pass, session, outbox),
+        (Variant::Delta, _) => tell_delta((type_url, of), pass, session, snapshot, outbox),
         (Variant::Sotw, true) => tell_whole((type_url, of), pass, session, snapshot, outbox),
-        (Variant::Sotw, false) => tell_partly((type_url, of), session, outbox),
+        (Variant::Sotw, false) => tell_partly((type_url, of), session, snapshot, outbox),
     }
 }
 
@@ -127,6 +128,7 @@ fn tell_delta(
     (type_url, of): (&ByteString, &mut OfType),
     pass: Pass,
     session: &Session,
+    snapshot: &Snapshot,
     outbox: &mut Outbox,
 ) {
     if let Pending::Shared(batch) = &of.pending {
@@ -134,17 +136,17 @@ fn tell_delta(
         let split = pass == Pass::Put && batch.items.iter().any(|item| item.is_removed());
         let news = batch.items.iter().all(|item| of.demand.is_news(item.name(), item.seq()));
         let fits = batch.len() <= outbox.max;
-        if !split && news && fits && of.demand.is_wildcard() && session.shares(type_url) {
+        if !split && news && fits && of.demand.is_wildcard() && session.may_see_all(type_url) {
             of.pending = Pending::Nothing;
             of.demand.told(
                 &[Interest::All],
                 batch.items.iter().map(|item| item.seq()).max().unwrap_or_default(),
             );
-            let told = Arc::clone(batch.told(&outbox.bus));
+            let told = Arc::clone(batch.told(session.form, &session.kinds, &outbox.bus));
             return outbox.tell(of, &told);
         }
     }
-    let at = of.pending.at();
+    let at = of.at();
     let mut gathered = Gathered::default();
     for item in take(of, pass, session) {
         if item.is_removed() {
@@ -152,6 +154,12 @@ fn tell_delta(
         } else {
             gathered.resources.push(session.encoded(&item));
         }
+    }
+    if pass == Pass::All {
+        let lost = lost((type_url, of), session, snapshot).into_iter();
+        gathered.removed.extend(lost.map(|(name, _)| name));
+        gathered.removed.sort_unstable();
+        gathered.removed.dedup();
     }
     if !gathered.is_empty() {
         outbox.send(of, type_url, at, false, &gathered);
@@ -171,8 +179,9 @@ fn tell_whole(
     let news = items.iter().filter(visible).any(|item| is_news(of, item));
     let gone = items.iter().filter(|item| item.is_removed()).filter(visible);
     of.kept.extend(gone.map(|item| (item.name().clone(), session.encoded(item))));
-    if pass == Pass::All && (news || of.again || !of.kept.is_empty()) {
+    if pass == Pass::All && (news || of.again || !of.kept.is_empty() || !of.lost.is_empty()) {
         of.again = false;
+        of.lost.clear();
         of.kept.clear();
         return whole((type_url, of), Vec::new(), session, snapshot, outbox);
     }
@@ -190,8 +199,13 @@ fn tell_whole(
 }
 
 /// What is gone cannot be told by absence where responses are partial: it is an error, for clients that read those.
-fn tell_partly((type_url, of): (&ByteString, &mut OfType), session: &Session, outbox: &mut Outbox) {
-    let at = of.pending.at();
+fn tell_partly(
+    (type_url, of): (&ByteString, &mut OfType),
+    session: &Session,
+    snapshot: &Snapshot,
+    outbox: &mut Outbox,
+) {
+    let at = of.at();
     let mut gathered = Gathered::default();
     for item in take(of, Pass::All, session) {
         if item.is_removed() {
@@ -201,15 +215,41 @@ fn tell_partly((type_url, of): (&ByteString, &mut OfType), session: &Session, ou
             gathered.resources.push(session.encoded(&item));
         }
     }
+    let errors = lost((type_url, of), session, snapshot).into_iter();
+    gathered.errors.extend(errors.filter_map(|(name, status)| Some((name, status?))));
     if !gathered.is_empty() {
         outbox.send(of, type_url, at, false, &gathered);
     }
 }
 
+/// What was asked for by names that it has lost, where no other has them now: those names with the reason. And the
+/// names under which the client has it, where it wants it by none any more.
+fn lost(
+    (type_url, of): (&ByteString, &mut OfType),
+    session: &Session,
+    snapshot: &Snapshot,
+) -> Vec<(ByteString, Option<Status>)> {
+    let mut gone = Vec::new();
+    for (alias, item) in std::mem::take(&mut of.lost) {
+        if !of.demand.asks_for(&alias) || !session.may_see(item.record()) {
+            continue;
+        }
+        let name = item.name();
+        let still = snapshot.get(&key_of(session, type_url, name));
+        if !of.demand.wants(name) && !still.is_some_and(|record| wants(of, &record)) {
+            gone.push((name.clone(), None));
+        }
+        if let Err(status) = session.find(type_url, &alias, snapshot) {
+            gone.push((alias, Some(status)));
+        }
+    }
+    gone
+}
+
 /// Whether a change is news to the client, which may know the resource by another name.
 fn is_news(of: &OfType, item: &Item) -> bool {
     let news = |name: &ByteString| of.demand.is_news(name, item.seq());
-    news(item.name()) || item.aliases().iter().any(news)
+    news(item.name()) || item.aliases.iter().any(news)
 }
 
 /// Whether what a record holds is wanted, by whatever name.
@@ -231,29 +271,65 @@ fn take(of: &mut OfType, pass: Pass, session: &Session) -> Vec<Arc<Item>> {
     }
     for item in &items {
         of.demand.told_name(item.name(), item.seq());
-        item.aliases().iter().for_each(|alias| of.demand.told_name(alias, item.seq()));
+        item.aliases.iter().for_each(|alias| of.demand.told_name(alias, item.seq()));
     }
     items
 }
 
-/// All changes of a type after a position, as far as they are wanted.
+/// Takes all changes of a type after a position, as far as they are wanted.
 ///
 /// # Errors
 /// When they are no longer known, so that it cannot be found out what is gone: the client has to begin again.
 pub(super) fn missed(
-    (type_url, of): (&ByteString, &OfType),
+    (type_url, of): (&ByteString, &mut OfType),
     session: &Session,
     snapshot: &Snapshot,
     after: Seq,
-) -> Result<Vec<Arc<Item>>, Status> {
-    let changes = snapshot.changes_after(after).map_err(|gone| {
+) -> Result<(), Status> {
+    let changes = match snapshot.changes_of(session.feed.scope(), type_url, after) {
+        Ok(changes) => changes.map(Held::record),
+        Err(gone) => return begin_again((type_url, of), session, snapshot, after, gone),
+    };
+    let mut unclear = false;
+    for record in changes {
+        // What the log has let go does not tell which names it had before.
+        unclear |= record.replaces && record.previous.is_none();
+        let item = Arc::new(Item::new(record, snapshot.seq()));
+        let asked = |alias: &ByteString| of.demand.asks_for(alias);
+        if of.demand.wants(item.name()) || item.aliases.iter().chain(&item.lost).any(asked) {
+            of.take(item);
+        }
+    }
+    if unclear {
+        of.withheld.doubt(of.demand.names().cloned());
+    }
+    Ok(())
+}
+
+/// Looks up all that is wanted, since what of it is gone is not known: of names that is what is absent.
+///
+/// # Errors
+/// `ABORTED` where more than names is wanted and the client has to be told what is gone: only it knows what it has.
+fn begin_again(
+    (type_url, of): (&ByteString, &mut OfType),
+    session: &Session,
+    snapshot: &Snapshot,
+    after: Seq,
+    gone: Gone,
+) -> Result<(), Status> {
+    let interests: Vec<_> = of.demand.interests().collect();
+    let named = interests.iter().all(|interest| matches!(interest, Interest::Name(_)));
+    if session.variant == Variant::Delta && !named {
         let text = format!("fell behind by more than is remembered ({gone}): connect again");
-        Status::new(Code::Aborted, text)
-    })?;
-    let ours = changes.map(Held::record).filter(|record| {
-        record.envelope.change.key().is_some_and(|key| {
-            key.type_url == *type_url && key.scope == *session.feed.scope() && wants(of, record)
-        })
-    });
-    Ok(ours.map(|record| Arc::new(Item::new(record, snapshot.seq()))).collect())
+        return Err(Status::new(Code::Aborted, text));
+    }
+    for interest in &interests {
+        session.look_up(type_url, interest, snapshot, |record| {
+            if record.seq > after {
+                of.take(Arc::new(Item::new(record, snapshot.seq())));
+            }
+        });
+    }
+    of.withheld.doubt(of.demand.names().cloned());
+    Ok(())
 }

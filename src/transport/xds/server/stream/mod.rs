@@ -10,9 +10,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use hyper::body::Frame;
-use meshbus_proto::google;
-use meshbus_proto::xds::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
-use prost::Message;
+use meshbus_proto::xds::Node;
 use tokio::time::sleep_until;
 use tracing::debug;
 
@@ -22,6 +20,7 @@ use self::hold::Hold;
 use self::of_type::{Answered, OfType};
 use self::outbox::{Gathered, Outbox};
 use self::presence::Presence;
+use self::request::Request;
 use self::session::{Session, TEXT_MAX, check, trim};
 use super::Shared;
 use super::caller::Caller;
@@ -46,6 +45,7 @@ mod life;
 mod of_type;
 mod outbox;
 mod presence;
+mod request;
 mod session;
 mod withheld;
 
@@ -94,12 +94,6 @@ enum Event {
     Drain,
 }
 
-/// A request of either variant.
-enum Request {
-    Sotw(DiscoveryRequest),
-    Delta(DeltaDiscoveryRequest),
-}
-
 impl Stream {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -144,7 +138,10 @@ impl Stream {
                 End::Ended => return None,
             }
             let event = self.event().await;
-            match self.on(event) {
+            let done = self.on(event);
+            // A client that does not read keeps no share.
+            self.requests.release();
+            match done {
                 Err(status) => self.end = End::Ending(status),
                 Ok(()) if self.method.once => self.end_fetch(),
                 Ok(()) => {}
@@ -194,7 +191,10 @@ impl Stream {
                 self.on_beat();
                 Ok(())
             }
-            Event::Happened => self.on_happened(),
+            Event::Happened => {
+                self.on_happened();
+                Ok(())
+            }
             Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
         }
     }
@@ -215,6 +215,7 @@ impl Stream {
     }
 
     fn on_changed(&mut self) -> Result<(), Status> {
+        self.renew();
         let Some(session) = &self.session else { return Ok(()) };
         let (snapshot, waiting) = session.feed.look(&session.inbox);
         self.take(waiting, &snapshot)?;
@@ -228,10 +229,7 @@ impl Stream {
         if type_url.len() > TEXT_MAX {
             return Err(Status::new(Code::InvalidArgument, format!("type_url is over {TEXT_MAX} bytes")));
         }
-        self.caller.renew(&self.shared.bus);
-        if let Some(session) = &mut self.session {
-            session.caller.renew(&self.shared.bus);
-        }
+        self.renew();
         self.meet(node)?;
         let type_url = match (self.method.type_url, type_url) {
             (Some(own), given) if given.is_empty() || given == own => ByteString::from_static(own),
@@ -250,6 +248,9 @@ impl Stream {
         }
         let Some(session) = &self.session else { return Ok(()) };
         let of = self.types.entry(type_url.clone()).or_insert_with(|| OfType::new(kind_of(&type_url)));
+        if of.is_mere_answer(&nonce, &request) {
+            return Ok(());
+        }
         let first = of.standing.accepted == 0;
         match of.answered(nonce_number(&nonce), refusal) {
             Answered::Refused => self.presence.refused(&session.node, &type_url, of),
@@ -273,6 +274,14 @@ impl Stream {
         }
         self.count_names()?;
         self.answer(&type_url, &asked)
+    }
+
+    /// Takes the rules of who may see what as they are now.
+    fn renew(&mut self) {
+        self.caller.renew(&self.shared.bus);
+        if let Some(session) = &mut self.session {
+            session.caller.renew(&self.shared.bus);
+        }
     }
 
     /// Takes the node of the first request.
@@ -337,7 +346,7 @@ impl Stream {
                 }
                 Entry::One(type_url, item) => {
                     if let Some(of) = self.types.get_mut(&type_url) {
-                        of.pending.add(item);
+                        of.take(item);
                     }
                 }
             }
@@ -353,9 +362,7 @@ impl Stream {
                 of.again = true;
                 continue;
             }
-            for item in missed((type_url, of), session, snapshot, after)? {
-                of.pending.add(item);
-            }
+            missed((type_url, of), session, snapshot, after)?;
         }
         Ok(())
     }
@@ -403,42 +410,6 @@ impl Drop for Stream {
     }
 }
 
-impl Request {
-    fn decode(variant: Variant, bytes: Bytes) -> Result<Self, Status> {
-        let decoded = match variant {
-            Variant::Sotw => DiscoveryRequest::decode(bytes).map(Self::Sotw),
-            Variant::Delta => DeltaDiscoveryRequest::decode(bytes).map(Self::Delta),
-        };
-        decoded.map_err(|error| {
-            Status::new(Code::InvalidArgument, format!("the request cannot be decoded: {error}"))
-        })
-    }
-
-    /// Takes out what both have: node, type, nonce, and why a response is refused.
-    fn head(&mut self) -> (Option<Node>, String, String, Option<String>) {
-        let text = |status: google::Status| {
-            let mut message = status.message;
-            message.truncate(message.floor_char_boundary(REFUSAL_MAX));
-            message
-        };
-        let (node, type_url, nonce, error) = match self {
-            Self::Sotw(request) => (
-                request.node.take(),
-                &mut request.type_url,
-                &mut request.response_nonce,
-                request.error_detail.take(),
-            ),
-            Self::Delta(request) => (
-                request.node.take(),
-                &mut request.type_url,
-                &mut request.response_nonce,
-                request.error_detail.take(),
-            ),
-        };
-        (node, std::mem::take(type_url), std::mem::take(nonce), error.map(text))
-    }
-}
-
 /// The endpoints of clusters of which the client has another version than there is.
 fn changed_endpoints(
     asked: &Asked,
@@ -458,9 +429,6 @@ fn changed_endpoints(
     }
     endpoints
 }
-
-/// Most bytes kept of why a client refuses a response.
-const REFUSAL_MAX: usize = 4096;
 
 async fn arrived(inbox: Option<&Inbox>) {
     match inbox {

@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
+use tokio::time::Instant;
 
 use super::life::Life;
+use super::request::Request;
 use super::withheld::Withheld;
 use crate::core::Seq;
 use crate::transport::xds::codec::demand::Demand;
 use crate::transport::xds::codec::kinds::Kind;
 use crate::transport::xds::codec::resource::Encoded;
-use crate::transport::xds::server::item::{Batch, Item, Named};
+use crate::transport::xds::codec::response::nonce_number;
+use crate::transport::xds::server::item::{Batch, Item, Named, Told};
+use crate::transport::xds::server::roster::{Refusal, Standing};
 
 /// Responses whose answer is waited for; of older ones nothing is known then.
 const UNANSWERED_MAX: usize = 64;
@@ -23,6 +27,8 @@ pub(super) struct OfType {
     pub(super) demand: Demand,
     pub(super) withheld: Withheld,
     pub(super) pending: Pending,
+    /// What was asked for by a name that it has no more, by that name.
+    pub(super) lost: Vec<(ByteString, Arc<Item>)>,
     /// Whether all has to be told again, whatever waits; state of the world only.
     pub(super) again: bool,
     /// What is gone but is still told for now, by name, as others may refer to it; state of the world only.
@@ -48,6 +54,8 @@ pub(super) enum Pending {
 struct Sent {
     nonce: u32,
     names: Arc<[Named]>,
+    /// Whether it said but that something still holds.
+    beat: bool,
 }
 
 /// What a client's answer says.
@@ -63,22 +71,6 @@ pub(super) enum Answered {
     Refused,
 }
 
-/// What is known of how far the client is.
-#[derive(Debug, Default)]
-pub(super) struct Standing {
-    pub(super) sent: u32,
-    pub(super) accepted: u32,
-    /// The last refusal, with what was refused; forgotten when a later response is accepted.
-    pub(super) refused: Option<Refusal>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    pub(super) nonce: u32,
-    pub(super) message: String,
-    pub(super) names: Arc<[Named]>,
-}
-
 impl OfType {
     pub(super) fn new(kind: Kind) -> Self {
         Self {
@@ -86,6 +78,7 @@ impl OfType {
             demand: Demand::default(),
             withheld: Withheld::default(),
             pending: Pending::Nothing,
+            lost: Vec::new(),
             again: false,
             kept: HashMap::new(),
             life: Life::default(),
@@ -95,12 +88,19 @@ impl OfType {
     }
 
     /// Notes that a response was sent.
-    pub(super) fn sent(&mut self, nonce: u32, names: Arc<[Named]>) {
+    pub(super) fn sent(&mut self, nonce: u32, told: &Told) {
+        self.life.note(told, Instant::now());
         if self.unanswered.len() >= UNANSWERED_MAX {
             self.unanswered.pop_front();
         }
-        self.unanswered.push_back(Sent { nonce, names });
+        self.unanswered.push_back(Sent { nonce, names: Arc::clone(&told.names), beat: told.beat });
         self.standing.sent = nonce;
+    }
+
+    /// Whether a request but answers the response that said to begin again: it is not the beginning.
+    pub(super) fn is_mere_answer(&self, nonce: &str, request: &Request) -> bool {
+        let sent = Some(self.standing.sent).filter(|sent| *sent > 0);
+        !self.demand.has_begun() && sent.is_some() && nonce_number(nonce) == sent && request.is_bare()
     }
 
     /// Takes a client's answer to a response. What answers no response, or one that is answered already, says nothing:
@@ -114,7 +114,10 @@ impl OfType {
         match refusal {
             None => {
                 self.standing.accepted = sent.nonce;
-                if self.standing.refused.take().is_some() {
+                // That it hears is nothing new, and takes back no refusal of a message.
+                if sent.beat {
+                    Answered::Nothing
+                } else if self.standing.refused.take().is_some() {
                     Answered::Recovered
                 } else {
                     Answered::Accepted
@@ -128,9 +131,25 @@ impl OfType {
         }
     }
 
+    /// Takes a change that is to be told.
+    pub(super) fn take(&mut self, item: Arc<Item>) {
+        let lost = if item.is_removed() { &item.aliases } else { &item.lost };
+        for alias in lost.iter().filter(|alias| self.demand.asks_for(alias)) {
+            self.lost.push((alias.clone(), Arc::clone(&item)));
+        }
+        self.pending.add(item);
+    }
+
+    /// The position of the last change that waits, which later ones may be behind.
+    pub(super) fn at(&self) -> Seq {
+        let lost = self.lost.iter().map(|(_, item)| item.at).max();
+        lost.unwrap_or_default().max(self.pending.at())
+    }
+
     /// Whether there is something to tell.
     pub(super) fn has_pending(&self) -> bool {
-        let waits = self.again || !self.kept.is_empty() || !self.pending.is_nothing();
+        let waits =
+            self.again || !self.kept.is_empty() || !self.pending.is_nothing() || !self.lost.is_empty();
         waits && !self.withheld.whole || self.withheld.has_gone()
     }
 
@@ -213,8 +232,7 @@ impl Pending {
         items
     }
 
-    /// The position of the last change, which later ones may be behind.
-    pub(super) fn at(&self) -> Seq {
+    fn at(&self) -> Seq {
         match self {
             Self::Nothing => Seq::default(),
             Self::Shared(batch) => batch.items.last().map(|item| item.at).unwrap_or_default(),

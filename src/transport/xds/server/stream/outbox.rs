@@ -12,7 +12,7 @@ use crate::transport::xds::codec::demand::ALL;
 use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane, nonce};
 use crate::transport::xds::codec::status::Status;
-use crate::transport::xds::server::item::{Told, named};
+use crate::transport::xds::server::item::Told;
 
 /// Responses up to this length are copied together with their nonce rather than sent as two frames.
 const COPIED_MAX: usize = 4096;
@@ -61,7 +61,7 @@ impl Outbox {
     /// Sends a response that is shared.
     pub(super) fn tell(&mut self, of: &mut OfType, told: &Told) {
         self.last = self.last.wrapping_add(1);
-        of.sent(self.last, Arc::clone(&told.names));
+        of.sent(self.last, told);
         let nonce = nonce(self.last);
         if told.bytes.len() <= COPIED_MAX {
             let mut whole = BytesMut::with_capacity(told.bytes.len() + nonce.len());
@@ -83,7 +83,6 @@ impl Outbox {
         whole: bool,
         gathered: &Gathered,
     ) {
-        of.life.note(gathered);
         let version = at.to_string();
         let (mut rest, mut first) = (gathered.resources.as_slice(), true);
         // One also where there is nothing to tell: the client waits for an answer.
@@ -99,7 +98,7 @@ impl Outbox {
                 errors: if first { &gathered.errors } else { &[] },
                 control_plane: &self.plane,
             };
-            self.tell(of, &Told { bytes: draft.bytes(), names: named(now) });
+            self.tell(of, &Told::new(&draft));
             (rest, first) = (later, false);
         }
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::of_type::{OfType, Standing};
+use super::of_type::OfType;
 use crate::core::{Envelope, Key, Timestamp, Topic, uuid};
 use crate::schema::own;
 use crate::transport::xds::codec::demand::Demand;
@@ -22,7 +22,7 @@ use crate::transport::xds::codec::response::{Variant, nonce_text};
 use crate::transport::xds::codec::status::Code;
 use crate::transport::xds::server::Shared;
 use crate::transport::xds::server::feed::Feed;
-use crate::transport::xds::server::roster::{Board, Refused};
+use crate::transport::xds::server::roster::Board;
 
 /// Most bytes of a node's metadata that are shown.
 const METADATA_MAX: usize = 16 << 10;
@@ -107,7 +107,7 @@ impl Presence {
             peer = %self.peer, node = node.id, type_url, nonce = refusal.nonce, resources = refusal.names.len(),
             reason = refusal.message, "resources refused"
         );
-        if self.is_told_of(type_url) {
+        if Self::is_told_of(type_url) {
             return;
         }
         self.changed = true;
@@ -145,20 +145,18 @@ impl Presence {
 
     /// The client accepts what it had refused of a type.
     pub(super) fn recovered(&mut self, type_url: &str) {
-        self.changed |= !self.is_told_of(type_url);
+        self.changed |= !Self::is_told_of(type_url);
     }
 
     /// Whether the client's answers about a type would be told under it: who answers those, too, would go on for ever.
-    fn is_told_of(&self, type_url: &str) -> bool {
-        let connection = self.key();
-        let event = own::event_key(&connection, "");
-        *connection.type_url == *type_url || *event.type_url == *type_url
+    fn is_told_of(type_url: &str) -> bool {
+        matches!(type_url, own::CONNECTION | own::EVENT)
     }
 
     /// The client accepts a response about a type; `first`: it has accepted none of that type before.
     pub(super) fn accepted(&mut self, type_url: &str, first: bool) {
         // Whoever follows connections would be told of each answer, and answer that.
-        if type_url == &*self.key().type_url {
+        if type_url == own::CONNECTION {
             return;
         }
         if first {
@@ -176,7 +174,7 @@ impl Presence {
     /// Tells the bus what has changed.
     pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
         if let Some(board) = &self.board {
-            types.iter().for_each(|(type_url, of)| stand(board, type_url, of));
+            board.stands(types.iter().map(|(type_url, of)| (type_url, &of.standing)));
         }
         let due = self.due.is_some_and(|due| due <= Instant::now());
         if !std::mem::take(&mut self.changed) && !due {
@@ -216,15 +214,6 @@ impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presence").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-fn stand(board: &Board, type_url: &ByteString, of: &OfType) {
-    let Standing { sent, accepted, refused } = &of.standing;
-    board.stands(type_url, (*sent, *accepted), refused.as_ref().map(|refusal| refusal.nonce), || {
-        let refusal = refused.as_ref()?;
-        let (message, names) = (refusal.message.clone(), Arc::clone(&refusal.names));
-        Some(Refused { nonce: refusal.nonce, message, names })
-    });
 }
 
 fn status(types: &HashMap<ByteString, OfType>) -> Value {

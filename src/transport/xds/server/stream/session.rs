@@ -18,7 +18,7 @@ use crate::transport::xds::codec::status::{Code, Status};
 use crate::transport::xds::server::caller::Caller;
 use crate::transport::xds::server::feed::Feed;
 use crate::transport::xds::server::inbox::Inbox;
-use crate::transport::xds::server::item::{Form, Item, encode_as, name_of};
+use crate::transport::xds::server::item::{Form, Item, encode, name_of};
 
 /// The feature of clients that take a resource without a body for the end of the first answer.
 const SYNC_MARKER: &str = "meshbus.sync-marker";
@@ -42,22 +42,14 @@ impl Session {
         self.node.user_agent_name.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("grpc"))
     }
 
-    /// Whether the client can be told of a type what others are told.
-    pub(super) fn shares(&self, type_url: &str) -> bool {
-        self.form == Form::Shared && self.may_see_all(type_url)
-    }
-
     /// What a record holds, in the client's form.
     pub(super) fn encode(&self, record: &Record) -> Arc<Encoded> {
-        Arc::new(encode_as(self.form, record, &self.kinds))
+        Arc::new(encode(self.form, record, &self.kinds))
     }
 
     /// What an item holds, in the client's form.
     pub(super) fn encoded(&self, item: &Item) -> Arc<Encoded> {
-        match self.form {
-            Form::Shared => Arc::clone(item.encoded()),
-            _ => self.encode(item.record()),
-        }
+        Arc::clone(item.encoded(self.form, &self.kinds))
     }
 
     /// Whether the client is to be told when it has all there was when it asked.

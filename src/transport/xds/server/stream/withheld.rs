@@ -69,6 +69,11 @@ impl Withheld {
         !self.gone.is_empty()
     }
 
+    /// These may be gone: they are told to be, where they are absent.
+    pub(super) fn doubt(&mut self, names: impl IntoIterator<Item = ByteString>) {
+        self.gone.extend(names);
+    }
+
     /// The scope has settled; gives whether all of the type has to be told.
     pub(super) fn settle(&mut self) -> bool {
         self.gone.extend(self.names.drain());

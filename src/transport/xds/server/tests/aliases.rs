@@ -35,7 +35,7 @@ async fn row_23_a_resource_is_subscribed_to_and_let_go_by_its_alias() {
     put(&served, "r/web", &["r/web.shop", "r/10.0.0.1"]).await;
     assert_eq!(told(&stream.next().await), named);
     served.delete(HOST, "r/web").await;
-    assert_eq!(said(&stream.next().await), (HOST, vec![], vec!["r/web"]));
+    assert_eq!(said(&stream.next().await), (HOST, vec![], vec!["r/web", "r/web.shop"]));
     put(&served, "r/web", &["r/web.shop"]).await;
     assert_eq!(told(&stream.next().await), ("r/web", vec!["r/web.shop"]));
     stream.ask(HOST, &[], &["r/web.shop"]).await;
@@ -59,5 +59,43 @@ async fn row_23_an_alias_that_nobody_has_is_removed_and_told_when_it_is_born() {
     assert_eq!(told(&other.next().await), ("r/web", vec!["r/web.shop"]));
     stream.ask(HOST, &["r/web.shop"], &[]).await;
     assert_eq!(told(&stream.next().await), ("r/web", vec!["r/web.shop"]));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn row_23_a_resource_that_loses_the_alias_it_was_asked_for_by_is_removed() {
+    let served = serve("").await;
+    put(&served, "r/web", &["r/web.shop", "r/10.0.0.1"]).await;
+    let mut stream = served.delta().await;
+    stream.ask(HOST, &["r/web.shop"], &[]).await;
+    assert_eq!(told(&stream.next().await).0, "r/web");
+    let mut both = served.delta().await;
+    both.ask(HOST, &["r/web.shop", "r/web"], &[]).await;
+    assert_eq!(told(&both.next().await).0, "r/web");
+    put(&served, "r/web", &["r/10.0.0.1"]).await;
+    // The client has it under its name, and asked for it by the other.
+    assert_eq!(said(&stream.next().await), (HOST, vec![], vec!["r/web", "r/web.shop"]));
+    assert_eq!(said(&both.next().await), (HOST, vec!["r/web"], vec!["r/web.shop"]));
+    // The name that another takes over is not gone.
+    put(&served, "r/new", &["r/web.shop"]).await;
+    assert_eq!(told(&stream.next().await).0, "r/new");
+    put(&served, "r/newer", &["r/web.shop"]).await;
+    assert_eq!(told(&stream.next().await).0, "r/newer");
+    put(&served, "r/new", &[]).await;
+    assert_eq!(said(&stream.next().await), (HOST, vec![], vec!["r/new"]));
+    served.delete(HOST, "r/newer").await;
+    assert_eq!(said(&stream.next().await), (HOST, vec![], vec!["r/newer", "r/web.shop"]));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn row_23_an_alias_that_was_lost_while_the_client_was_away_is_removed() {
+    let served = serve("").await;
+    put(&served, "r/web", &["r/web.shop"]).await;
+    let position = served.bus.snapshot().seq().to_string();
+    put(&served, "r/web", &[]).await;
+    let mut stream = served.delta().await;
+    stream.resume(HOST, &["r/web.shop"], &[("*", &position)]).await;
+    assert_eq!(said(&stream.next().await), (HOST, vec![], vec!["r/web.shop"]));
     served.end().await;
 }

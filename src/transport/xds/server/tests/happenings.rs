@@ -5,7 +5,9 @@ use meshbus_proto::status::{
     ClientConfig, ClientResourceStatus, ClientStatusRequest, ClientStatusResponse, ConfigStatus,
     NodeMatcher, StringMatcher, StringPattern,
 };
-use meshbus_proto::xds::{DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node};
+use meshbus_proto::xds::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
+};
 use prost::Message;
 use serde_json::Value;
 
@@ -18,6 +20,8 @@ const DISCONNECT: &str = "istio.io/disconnect";
 const NACK: &str = "istio.io/nack";
 const CONNECTIONS: &str = "istio.io/connections";
 const STATUS: &str = "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus";
+
+const ADS: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 type Statuses = Driver<ClientStatusRequest, ClientStatusResponse>;
 
@@ -133,6 +137,116 @@ async fn row_33_connections_are_a_collection_from_which_who_goes_is_removed() {
     served.end().await;
 }
 
+/// Asks for connections with the ids and versions of those that the client has.
+fn has(versions: &[(&str, &str)], subscribe: &[&str]) -> DeltaDiscoveryRequest {
+    let versions = versions.iter().map(|(id, version)| (id.to_string(), version.to_string()));
+    DeltaDiscoveryRequest {
+        node: Some(node()),
+        type_url: CONNECTIONS.into(),
+        resource_names_subscribe: texts(subscribe),
+        initial_resource_versions: versions.collect(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn row_33_who_knows_connections_is_told_the_difference() {
+    let served = serve("connection_interval: 1ms").await;
+    let _other = another(&served, "other").await;
+    let mut stream = served.delta().await;
+    stream.ask(CONNECTIONS, &["*"], &[]).await;
+    let first = stream.next().await;
+    let other = &first.resources[0];
+    let mut second = served.delta().await;
+    second.send(has(&[(&other.name, &other.version), ("gone", "7")], &["*"])).await;
+    let told = second.next().await;
+    assert_eq!(
+        (delta_nodes(&told), &told.removed_resources[..]),
+        (texts(&["n1", "n1"]), &texts(&["gone"])[..])
+    );
+    // From a position of before the server it is not known who has gone.
+    let mut third = served.delta().await;
+    third.send(has(&[("*", "7")], &["*"])).await;
+    let refused = third.next().await;
+    assert_eq!(refused.resource_errors[0].error_detail.as_ref().unwrap().code, 11, "{refused:?}");
+    third.answer(&refused, None).await;
+    third.send(has(&[(&other.name, &other.version), ("gone", "7")], &["*"])).await;
+    let told = third.next().await;
+    assert_eq!((delta_nodes(&told).len(), &told.removed_resources[..]), (3, &texts(&["gone"])[..]));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn row_33_who_asks_for_more_connections_hears_of_all_that_have_gone() {
+    // What happens after the first change is told only when it is asked for.
+    let served = serve("connection_interval: 1h").await;
+    let (other, another_one) = (another(&served, "other").await, another(&served, "one").await);
+    let mut stream = served.delta().await;
+    stream.ask(CONNECTIONS, &["*"], &[]).await;
+    let first = stream.next().await;
+    let id = &first.resources[0].name;
+    let _late = another(&served, "late").await;
+    assert_eq!(delta_nodes(&stream.next().await), ["late"]);
+    drop(other);
+    served.connected(3).await;
+    stream.ask(CONNECTIONS, &["none"], &[]).await;
+    let told = stream.next().await;
+    assert_eq!(said(&told).2, [&**id, "none"]);
+    drop(another_one);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn row_33_connections_are_told_also_to_who_missed_more_ends_than_are_kept() {
+    let served = serve("connection_interval: 1s").await;
+    let other = another(&served, "other").await;
+    let mut stream = served.delta().await;
+    stream.ask(CONNECTIONS, &["*"], &[]).await;
+    let id = stream.next().await.resources[0].name.clone();
+    let channel = served.channel().await;
+    let come_and_go = async || {
+        let mut stream = Sotw::open(channel.clone(), ADS).await.unwrap();
+        stream.send(named("short", CLUSTER, &[])).await;
+        stream.next().await;
+    };
+    come_and_go().await;
+    stream.next().await;
+    drop(other);
+    for _ in 0..1001 {
+        come_and_go().await;
+    }
+    served.connected(1).await;
+    let mut gone = Vec::new();
+    while !gone.contains(&id) {
+        gone.extend(stream.next().await.removed_resources);
+    }
+    stream.is_silent(&served).await;
+    served.end().await;
+}
+
+#[tokio::test]
+async fn who_may_follow_connections_no_more_is_told_no_more() {
+    let served = serve("connection_interval: 1ms").await;
+    let rule = |topic| Rule {
+        principal: "reader".into(),
+        token: Some("reader".into()),
+        allow: vec![Action::Subscribe],
+        topics: vec![TopicFilter::parse(topic).unwrap()],
+    };
+    served.bus.set_access(Access::new(vec![rule("#")]));
+    let open = async || Sotw::open_as(served.channel().await, ADS, "reader").await.unwrap();
+    let mut stream = open().await;
+    stream.send(named("tool", CONNECT, &[])).await;
+    assert_eq!(nodes(&stream.next().await), ["tool"]);
+    served.bus.set_access(Access::new(vec![rule("xds/#")]));
+    let mut late = open().await;
+    late.send(named("late", CLUSTER, &[])).await;
+    late.next().await;
+    let told = stream.next().await;
+    assert_eq!((nodes(&told).len(), told.resource_errors.len()), (0, 1), "{told:?}");
+    served.end().await;
+}
+
 #[tokio::test]
 async fn row_33_debug_types_are_answered_once() {
     let served = serve("").await;
@@ -240,14 +354,13 @@ async fn who_may_not_look_into_the_bus_is_told_nothing_of_its_clients() {
     let refused = Statuses::open_as(served.channel().await, STATUS, "reader").await.err().unwrap();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     assert!(Statuses::open_as(served.channel().await, STATUS, "admin").await.is_ok());
-    let path = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
     for (token, type_url, may) in [
         ("reader", "istio.io/debug", false),
         ("admin", "istio.io/debug", true),
         ("reader", CONNECT, true),
         ("admin", CONNECT, false),
     ] {
-        let mut stream = Sotw::open_as(served.channel().await, path, token).await.unwrap();
+        let mut stream = Sotw::open_as(served.channel().await, ADS, token).await.unwrap();
         stream.send(named("tool", type_url, &["list"])).await;
         let told = stream.next().await;
         assert_eq!(told.resource_errors.is_empty(), may, "{token} {type_url}: {told:?}");

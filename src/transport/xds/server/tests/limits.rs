@@ -3,6 +3,7 @@
 use meshbus_proto::xds::DeltaDiscoveryRequest;
 use tonic::Code;
 
+use crate::core::state::StateBound;
 use crate::transport::xds::server::testing::*;
 
 #[tokio::test]
@@ -174,5 +175,42 @@ async fn a_drain_ends_streams_with_the_word_to_come_again() {
     stream.next().await;
     served.shutdown.start_drain();
     assert_eq!(stream.status().await.code(), Code::Unavailable);
+    served.end().await;
+}
+
+/// Deletions of which only the last is remembered, more than wait for a stream.
+async fn forgotten(served: &Served) {
+    let gone = [(ENDPOINTS, "a", None), (ENDPOINTS, "b", None), (ENDPOINTS, "c", Some("2"))];
+    at_once(served, &gone).await;
+}
+
+#[tokio::test]
+async fn who_asked_for_names_and_fell_behind_all_that_is_remembered_is_told_what_is_there() {
+    let state = StateBound { max_tombstones: 1, ..StateBound::default() };
+    let served = serve_with(state, "max_queued: 1").await;
+    let (mut delta, mut sotw, mut all) = (served.delta().await, served.sotw().await, served.delta().await);
+    for name in ["a", "b", "c", "d"] {
+        served.put(ENDPOINTS, name, "1").await;
+    }
+    delta.ask(ENDPOINTS, &["a", "b", "c", "d"], &[]).await;
+    delta.next().await;
+    sotw.ask(ENDPOINTS, &["a", "b", "c", "d"]).await;
+    sotw.next().await;
+    all.ask(ENDPOINTS, &["*"], &[]).await;
+    all.next().await;
+    forgotten(&served).await;
+    let (mut there, mut gone) = (vec![], vec![]);
+    while gone.len() < 2 {
+        let response = delta.next().await;
+        there.extend(response.resources.into_iter().map(|resource| resource.name));
+        gone.extend(response.removed_resources);
+    }
+    gone.sort();
+    assert_eq!((there, gone), (texts(&["c"]), texts(&["a", "b"])));
+    assert_eq!(values(&sotw.next().await), (ENDPOINTS, vec!["2"]));
+    assert_eq!(sotw.next().await.resource_errors.len(), 2);
+    // What of all is gone only the client knows, which has it.
+    assert_eq!(all.status().await.code(), Code::Aborted);
+    delta.is_silent(&served).await;
     served.end().await;
 }

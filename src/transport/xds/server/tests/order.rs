@@ -5,23 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::core::{Cause, Envelope, Key};
-use crate::schema::address::topic_of;
+use crate::core::Key;
 use crate::transport::xds::codec::cluster::of_endpoints;
 use crate::transport::xds::server::testing::*;
-
-/// Puts (with data) and deletes (without) in one publication.
-async fn at_once(served: &Served, changes: &[(&str, &str, Option<&str>)]) {
-    let change = |(type_url, name, data): &(&str, &str, Option<&str>)| {
-        let key = Key::new(Key::LOCAL, *type_url, *name);
-        let topic = topic_of(&key).unwrap();
-        match data {
-            Some(data) => Envelope::put(topic, key, "", Bytes::copy_from_slice(data.as_bytes())),
-            None => Envelope::delete(topic, key, "", Cause::Deleted),
-        }
-    };
-    drop(served.bus.publish(changes.iter().map(change).collect()).await);
-}
 
 #[tokio::test]
 async fn row_20_what_is_new_comes_before_what_refers_to_it_and_what_is_gone_comes_last() {

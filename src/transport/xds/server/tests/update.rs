@@ -196,6 +196,27 @@ async fn a_write_goes_to_the_connector_that_owns_the_key() {
 }
 
 #[tokio::test]
+async fn a_request_takes_of_the_memory_for_requests_until_it_is_answered() {
+    let served = serve("default_scope: east\nmax_request: 1MiB\nmax_buffered: 1MiB").await;
+    let mut writes = served.bus.own("east".into(), "kube".into(), true);
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(700_000));
+    let (mut first, mut second, mut third) =
+        (updates(&served).await, updates(&served).await, updates(&served).await);
+    first.send(put(POD, &[("shop/first", &long)], &[])).await;
+    let write = soon(writes.recv()).await.unwrap();
+    second.send(put(POD, &[("shop/second", &long)], &[])).await;
+    third.send(put(POD, &[("shop/short", "{}")], &[])).await;
+    assert_eq!(&*soon(writes.recv()).await.unwrap().key.name, "shop/short");
+    let early = tokio::time::timeout(std::time::Duration::from_millis(200), writes.recv()).await;
+    assert!(early.is_err(), "there is no room for the second: {early:?}");
+    let refused = Refused::NotFound;
+    drop(write.answer.send(Err(refused)));
+    assert_eq!(codes(&first.next().await), [("shop/first", Code::NotFound)]);
+    assert_eq!(&*soon(writes.recv()).await.unwrap().key.name, "shop/second");
+    served.end().await;
+}
+
+#[tokio::test]
 async fn who_may_not_write_a_topic_is_told_so_of_that_resource_alone() {
     let served = serve("").await;
     let topic = address::topic_of(&Key::new(Key::LOCAL, CLUSTER, "mine")).unwrap();
