@@ -81,7 +81,7 @@ impl<'a> Session<'a> {
     /// Begins with what the table has: what is wanted no more is deleted, the rest is asked for.
     pub(super) async fn begin(config: &ClientConfig, link: &'a Link, versions: &'a mut Versions) -> Self {
         let followed = config.subscribe.iter().filter(|entry| entry.follow);
-        let follow = Follow::new(followed.map(|entry| entry.type_url.clone().into()));
+        let follow = Follow::new(followed.map(|entry| entry.type_url.clone().into()), config.allow_secrets);
         let mut session = Self {
             name: link.name.clone(),
             variant: config.variant(),

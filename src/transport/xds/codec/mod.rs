@@ -13,4 +13,5 @@ pub mod resource;
 pub mod response;
 pub mod services;
 pub mod status;
+pub mod tls;
 pub mod wants;

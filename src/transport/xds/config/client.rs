@@ -43,7 +43,8 @@ pub struct ClientConfig {
     pub tls: ClientTls,
     /// The key space that the resources are put into; default the connector's name.
     pub scope: Option<String>,
-    /// Whether secrets may be asked for: those of SDS, and Secrets of Kubernetes; default false.
+    /// Whether secrets may be asked for: those of SDS, also where a followed listener or cluster refers to them, and
+    /// Secrets of Kubernetes; default false.
     pub allow_secrets: bool,
     /// Time for connecting, TLS included; default 5s.
     pub connect_timeout: Duration,
@@ -101,8 +102,8 @@ pub struct SubscribeConfig {
     /// Names; `*` is all, `ns/*` all that begin so. Default `["*"]`.
     #[serde(default = "all")]
     pub names: Vec<String>,
-    /// Asks for what the resources refer to as well: endpoints of clusters, routes and clusters of listeners; default
-    /// false.
+    /// Asks for what the resources refer to as well: endpoints of clusters, routes and clusters of listeners, with
+    /// `allow_secrets` the secrets of both; default false.
     #[serde(default)]
     pub follow: bool,
 }

@@ -237,6 +237,38 @@ async fn listeners_lead_to_routes_clusters_and_endpoints() {
     }
 }
 
+#[cfg(feature = "envoy")]
+#[tokio::test]
+async fn secrets_are_followed_where_that_is_allowed_and_nowhere_else() {
+    use crate::schema::protobuf::Descriptors;
+    use crate::transport::xds::codec::kinds::SECRET;
+    use serde_json::json;
+    let context = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+    let secret = json!({"name": "ca", "sdsConfig": {"ads": {}}});
+    let config =
+        json!({"@type": context, "commonTlsContext": {"validationContextSdsSecretConfig": secret}});
+    let cluster = json!({"name": "a", "transportSocket": {"name": "tls", "typedConfig": config}});
+    let cluster = Descriptors::built_in().read(CLUSTER, &cluster).unwrap().to_vec();
+    for mode in MODES {
+        let source = Source::serve(Source::bus(), "127.0.0.1:0", "allow_secrets: true").await;
+        put(&source.bus, CLUSTER, "a", cluster.clone()).await;
+        for name in ["ca", "unasked"] {
+            put(&source.bus, SECRET, name, named(name, 1)[..2 + name.len()].to_vec()).await;
+        }
+        for (allow, secrets) in [(true, &["ca"][..]), (false, &[])] {
+            let settings =
+                format!("{mode}allow_secrets: {allow}\nsubscribe: [{{type: cds, follow: true}}]");
+            let mut client = Driven::new(source.address, &settings);
+            client.run();
+            client.is_ready().await;
+            assert_eq!(client.names(CLUSTER), ["a"], "{mode}");
+            assert_eq!(client.names(SECRET), secrets, "{mode}");
+            client.end().await;
+        }
+        source.end().await;
+    }
+}
+
 /// Names and bytes that a bus has of a type in a scope.
 fn all(bus: &Bus, scope: &str, type_url: &str) -> BTreeMap<String, Bytes> {
     let snapshot = bus.snapshot();
