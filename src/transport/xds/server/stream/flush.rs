@@ -79,6 +79,9 @@ pub(super) fn flush(
                 if !gathered.is_empty() {
                     outbox.send(of, type_url, snapshot.seq(), false, &gathered);
                 }
+                if of.withheld.take_mark() {
+                    outbox.mark(of, type_url, Some(snapshot.seq()));
+                }
             }
         }
     }
