@@ -14,4 +14,5 @@ pub mod response;
 pub mod services;
 pub mod status;
 pub mod tls;
+pub mod waiting;
 pub mod wants;

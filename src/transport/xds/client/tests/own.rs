@@ -145,6 +145,44 @@ async fn a_server_that_is_back_tells_what_went_and_nothing_else_changes() {
 }
 
 #[tokio::test]
+async fn a_bus_that_is_not_filled_yet_is_not_believed_to_have_all() {
+    for mode in MODES {
+        let bus = Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() });
+        let source = Source::serve(bus, "127.0.0.1:0", "").await;
+        put(&source.bus, CLUSTER, "a", of_endpoints("a", "", 1)).await;
+        let settings = format!("{mode}subscribe: [{{type: cds, follow: true}}]");
+        let mut client = Driven::new(source.address, &settings);
+        client.run();
+        if mode == MODES[0] {
+            client.has(CLUSTER, &["a"]).await;
+        }
+        // Longer than the pause after which others are believed.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!client.looks_ready(), "{mode}");
+        put(&source.bus, CLUSTER, "b", named("b", 1)).await;
+        source.bus.settled().settle(Key::LOCAL.into());
+        client.is_ready().await;
+        assert_eq!(client.names(CLUSTER), ["a", "b"], "{mode}");
+
+        // One that begins anew takes nothing away before it is filled.
+        let address = source.address.to_string();
+        source.end().await;
+        client.ended().await.unwrap_err();
+        let bus = Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() });
+        let source = Source::serve(bus, &address, "").await;
+        client.run();
+        put(&source.bus, CLUSTER, "b", named("b", 2)).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        assert_eq!(client.names(CLUSTER), ["a", "b"], "{mode}");
+        source.bus.settled().settle(Key::LOCAL.into());
+        client.has(CLUSTER, &["b"]).await;
+        client.is_ready().await;
+        client.end().await;
+        source.end().await;
+    }
+}
+
+#[tokio::test]
 async fn objects_of_kubernetes_go_from_bus_to_bus() {
     const DEPLOYMENT: &str = "apps/v1/Deployment";
     for mode in MODES {
