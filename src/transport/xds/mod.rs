@@ -19,7 +19,8 @@
 //!
 //! The client answers a response when what it holds is stored, and refuses what it cannot decode or store, by name; the rest
 //! of such a response is taken. Resources with the bytes that the table has already are no change, so that a server that
-//! was started again tells nobody anything new.
+//! was started again tells nobody anything new. Where the versions of what it has are too long for one request, it is told
+//! all again; what it is not told then is gone when the answer has its mark, or has paused.
 //!
 //! To the server, a client with the versions of what it has in `initial_resource_versions` is told the difference. One that sends
 //! `{"*": POSITION}` there, with a position from `system_version_info`, is told what has changed since; where that is no
@@ -28,7 +29,9 @@
 //! A client that comes back with something is not told that it is gone before the scope has settled (`state.settle`).
 //!
 //! An incremental client with the feature `meshbus.sync-marker` is told after the first answer of each type that it has all:
-//! by a resource `*` that has a version, the position, and no message.
+//! by a resource `*` that has a version, the position, and no message. Before the scope has settled the resource has no
+//! version: there is more to come, and the mark follows when the scope has settled. Until then no client with the feature
+//! is told that something is absent, and one of the state of the world is told no response that has to be whole.
 //!
 //! Writes are a service of their own, `meshbus.xds.v1.UpdateService` (`proto/meshbus/xds/v1/update.proto`): resources and
 //! names to delete, each under the version that it is to have, each with a status of its own. They go to the owner of the
@@ -55,8 +58,8 @@
 //! where `descriptors` have it, else a `Struct`.
 //!
 //! Not supported: `istio.io/debug/config_dump`, compressed messages, times to live in the state of the world; of the client,
-//! times to live and aliases. An incremental client that comes back with very many resources sends a long request: servers in
-//! Go take 4 MiB, some 40000 versions, unless they are told otherwise.
+//! times to live and aliases. In the state of the world one request names all that is wanted of a type: servers in Go take
+//! 4 MiB, unless they are told otherwise.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 

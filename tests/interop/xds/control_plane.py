@@ -1,6 +1,6 @@
 # A management server in the other direction: gRPC of C++ serves it, and what it says is written by hand from the
 # protocol's messages. Lines of JSON on its input put and delete resources: {"type", "name", "version", "value"} in base64,
-# or without value. It prints its port, and each refusal.
+# or without value. It prints its port, and each refusal. Its arguments are a port, and how long a request may be.
 import base64
 import json
 import sys
@@ -169,7 +169,8 @@ def serve():
         "DeltaAggregatedResources": method(lambda r, c: stream(r, c, delta_take, delta_answer)),
         "StreamAggregatedResources": method(lambda r, c: stream(r, c, sotw_take, sotw_answer)),
     }
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=[("grpc.so_reuseport", 0)])
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", int(sys.argv[2]))]
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=options)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
     port = server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
     server.start()

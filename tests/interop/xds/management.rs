@@ -30,6 +30,11 @@ pub(crate) struct Management {
 
 impl Management {
     pub(crate) async fn start() -> Self {
+        Self::start_at(0, 4 << 20).await
+    }
+
+    /// At a port, with how long a request may be.
+    pub(crate) async fn start_at(port: u16, request_max: usize) -> Self {
         let named = std::env::var("MESHBUS_XDS_PYTHON").unwrap_or_default();
         assert!(
             !named.is_empty(),
@@ -38,7 +43,7 @@ impl Management {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/xds/control_plane.py");
         let mut child = Command::new(PathBuf::from(named))
             .arg(script)
-            .arg("0")
+            .args([port.to_string(), request_max.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

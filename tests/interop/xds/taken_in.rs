@@ -2,13 +2,14 @@
 
 use std::process::{Command, Output};
 
+use http_body_util::BodyExt;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
 use super::management::Management;
 use super::resources::{Cluster, Endpoints, Resource, cluster, endpoints, with_timeout};
 use super::rig::LIMIT;
-use crate::bus::Bus;
+use crate::bus::{Bus, http_client};
 use crate::process::{Scratch, free_port, until};
 
 const NAME: &str = "outbound|80||a.b";
@@ -77,6 +78,41 @@ async fn kubectl_shows_what_a_management_server_tells() {
         watch(&kubectl, &mut management, mode).await;
         refusal(&kubectl, &mut management, mode).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_refuses_long_requests_is_gone_on_with_after_a_restart() {
+    const REQUEST_MAX: usize = 256 << 10;
+    let scratch = Scratch::new();
+    let mut management = Management::start_at(0, REQUEST_MAX).await;
+    let (port, web) = (management.port, free_port());
+    let clusters: Vec<Cluster> = (0..4000)
+        .map(|n| cluster(&format!("outbound|{n}||a.cluster.of.a.rather.long.name.svc.local")))
+        .collect();
+    for cluster in &clusters {
+        management.put(cluster).await;
+    }
+    let config = format!(
+        "name: edge\nconnectors:\n  istiod: {{xds: {{client: {{urls: [\"http://127.0.0.1:{port}\"], \
+         subscribe: [{{type: cds}}]}}}}}}\n  web: {{http: {{server: {{listen: \"127.0.0.1:{web}\"}}}}}}\n"
+    );
+    let mut bus = Bus::start(&scratch, &config).await;
+    let http = http_client();
+    let count = async || {
+        let uri = format!("http://127.0.0.1:{web}/v1/state?type={}&scope=istiod&limit=5000", Cluster::TYPE);
+        let answer = http.get(uri.parse().expect("an address")).await.ok()?;
+        let body = answer.into_body().collect().await.ok()?.to_bytes();
+        Some(serde_json::from_slice::<serde_json::Value>(&body).ok()?["items"].as_array()?.len())
+    };
+    until("all are there", LIMIT, async || (count().await? == 4000).then_some(())).await;
+    drop(management);
+    let mut management = Management::start_at(port, REQUEST_MAX).await;
+    // It has another table: one is gone meanwhile.
+    for cluster in &clusters[1..] {
+        management.put(cluster).await;
+    }
+    until("the one is gone, and no other", LIMIT, async || (count().await? == 3999).then_some(())).await;
+    bus.ready(LIMIT).await;
 }
 
 /// A change and a removal are seen by a watch.

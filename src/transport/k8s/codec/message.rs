@@ -34,10 +34,11 @@ pub fn object(key: &Key, envelope: &Envelope, messages: &Descriptors) -> Result<
         return Err(format!("{message} {:?} has fields that `descriptors` do not know", key.name));
     }
     let name = object_name(&key.name);
-    let mut metadata = json!({ "name": name });
-    if name != *key.name {
-        metadata["annotations"] = json!({ NAME: *key.name });
-    }
+    let metadata = if name == *key.name {
+        json!({ "name": name })
+    } else {
+        json!({"name": name, "annotations": {NAME: *key.name}})
+    };
     Ok(Some(json!({
         "apiVersion": format!("{}/{}", named.group, named.version),
         "kind": named.kind,

@@ -54,6 +54,8 @@ pub(super) struct Responses {
     peer: String,
     frames: Frames,
     state: State,
+    /// With which status it ended.
+    status: Option<Code>,
 }
 
 enum State {
@@ -107,6 +109,7 @@ pub(super) async fn call(config: &ClientConfig, url: &Uri) -> Result<Call, Error
         peer: peer.clone(),
         frames: Frames::new(config.max_response.bytes()),
         state: State::Opening(opening.boxed()),
+        status: None,
     };
     Ok(Call { peer, requests, responses })
 }
@@ -161,17 +164,22 @@ async fn connect(config: &ClientConfig, url: &Uri) -> Result<Box<dyn Io>, Error>
 }
 
 impl Responses {
+    /// With which status the server ended the stream.
+    pub(super) fn status(&self) -> Option<Code> {
+        self.status
+    }
+
     /// The next message. May be dropped at any time: nothing is lost.
     ///
     /// # Errors
     /// The stream ended: with which status, or how it broke.
     pub(super) async fn next(&mut self) -> Result<Bytes, Error> {
-        let Self { peer, frames, state } = self;
+        let Self { peer, frames, state, status } = self;
         loop {
             match state {
                 State::Opening(opening) => {
                     let response = opening.await.map_err(|error| broken(peer, &error))?;
-                    *state = State::Open(checked(peer, response)?);
+                    *state = State::Open(checked(peer, response, status)?);
                 }
                 State::Open(body) => {
                     if let Some(message) = frames.take().map_err(|status| unreadable(peer, &status))? {
@@ -184,7 +192,9 @@ impl Responses {
                             Ok(piece) => frames.push(&piece),
                             Err(trailers) => {
                                 let trailers = trailers.into_trailers().unwrap_or_default();
-                                return Err(ended(peer, Status::of_trailers(&trailers)));
+                                let ends = Status::of_trailers(&trailers);
+                                *status = ends.as_ref().map(|ends| ends.code);
+                                return Err(ended(peer, ends));
                             }
                         },
                     }
@@ -194,8 +204,8 @@ impl Responses {
     }
 }
 
-/// The body of an answer that is one of gRPC.
-fn checked(peer: &str, response: Response<Incoming>) -> Result<Incoming, Error> {
+/// The body of an answer that is one of gRPC; `status` is what it ended with at once.
+fn checked(peer: &str, response: Response<Incoming>, status: &mut Option<Code>) -> Result<Incoming, Error> {
     let headers = response.headers();
     let grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     if response.status() != StatusCode::OK || !headers.get(CONTENT_TYPE).is_some_and(grpc) {
@@ -208,7 +218,9 @@ fn checked(peer: &str, response: Response<Incoming>) -> Result<Incoming, Error> 
     }
     // Without a body the status stands in the head.
     if response.body().is_end_stream() || headers.contains_key(STATUS) {
-        return Err(ended(peer, Status::of_trailers(headers)));
+        let ends = Status::of_trailers(headers);
+        *status = ends.as_ref().map(|ends| ends.code);
+        return Err(ended(peer, ends));
     }
     Ok(response.into_body())
 }

@@ -13,7 +13,6 @@ use crate::core::{Cause, Change, Envelope, Key, Refused, Topic, Version};
 use crate::schema::address::topic_of;
 use crate::schema::kinds::proto_name;
 use crate::schema::protobuf::MEDIA_TYPE;
-use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::named::{digest_of, is_object};
 use crate::transport::xds::codec::received::{Fault, Found, Received};
 use crate::transport::xds::codec::response::Variant;
@@ -73,6 +72,11 @@ impl<'a> Intake<'a> {
         Self { bus, versions }
     }
 
+    /// The bus, as its owner.
+    pub(super) fn bus(&self) -> &'a Ingress {
+        self.bus
+    }
+
     /// Takes a response. `cause` is why what it says is removed is gone.
     pub(super) async fn take(
         &mut self,
@@ -84,16 +88,8 @@ impl<'a> Intake<'a> {
         let type_url = wants.type_url();
         let snapshot = self.bus.snapshot();
         let whole = variant == Variant::Sotw && wants.is_whole();
-        // What cannot be named may be anything that seems to be absent.
-        // Of what may not be seen now it is not known whether it is there.
-        let unseen = || {
-            let errors = received.errors.iter().filter(|(_, status)| status.code != Code::NotFound);
-            errors.map(|(name, _)| name)
-        };
-        let is_pattern = |name: &ByteString| Interest::is_pattern(name);
-        let known = !received.has_nameless() && !unseen().any(is_pattern);
-        let absent = if whole && known {
-            let there: HashSet<&ByteString> = received.present().chain(unseen()).collect();
+        let absent = if whole && received.tells_absence() {
+            let there: HashSet<&ByteString> = received.present().chain(received.unseen()).collect();
             self.held(&snapshot, type_url).filter(|name| !there.contains(name)).cloned().collect()
         } else {
             Vec::new()

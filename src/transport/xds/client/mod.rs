@@ -16,6 +16,8 @@ use crate::transport::{Connector, Link};
 
 mod dial;
 mod intake;
+mod memory;
+mod of_type;
 mod session;
 mod stream;
 
@@ -25,7 +27,7 @@ mod testing;
 mod tests;
 
 use dial::Call;
-use intake::Versions;
+use memory::Memory;
 use session::Session;
 
 /// A connector to one management server, or to several that tell the same.
@@ -34,7 +36,7 @@ pub struct Client {
     servers: Vec<Uri>,
     /// The server to try first.
     first: usize,
-    versions: Versions,
+    memory: Memory,
     /// Whether a server has ever told anything.
     worked: bool,
 }
@@ -43,7 +45,7 @@ impl Client {
     /// A client with checked settings.
     pub fn new(config: ClientConfig) -> Self {
         let servers = config.servers();
-        Self { config, servers, first: 0, versions: Versions::default(), worked: false }
+        Self { config, servers, first: 0, memory: Memory::default(), worked: false }
     }
 
     /// Opens a stream at the first server that can be reached.
@@ -75,7 +77,7 @@ impl Client {
         };
         link.stats.connected.add(1);
         info!(connector = %link.name, peer = call.peer, "connected");
-        let mut session = Session::begin(&self.config, link, &mut self.versions).await;
+        let mut session = Session::new(&self.config, &call.peer, link, &mut self.memory);
         let ended = tokio::select! {
             biased;
             // Also while the bus has no room for what came.

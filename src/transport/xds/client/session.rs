@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use meshbus_proto::google;
 use meshbus_proto::xds::Node;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::intake::{Intake, Taken, Versions};
+use super::intake::{Intake, Taken};
+use super::memory::{Learned, Memory};
+use super::of_type::OfType;
 use crate::core::state::Held;
 use crate::core::stats::ConnectorStats;
-use crate::core::{Cause, DecodeError};
+use crate::core::{Cause, DecodeError, Error, ErrorKind};
 use crate::runtime::task;
 use crate::schema::protobuf::Descriptors;
 use crate::schema::registry::Registry;
@@ -23,6 +24,8 @@ use crate::transport::xds::codec::follow::Follow;
 use crate::transport::xds::codec::received::{Fault, Received, refusal};
 use crate::transport::xds::codec::refer::Reference;
 use crate::transport::xds::codec::response::Variant;
+use crate::transport::xds::codec::status::Code;
+use crate::transport::xds::codec::waiting::Answered;
 use crate::transport::xds::codec::wants::{Request, Wants};
 use crate::transport::xds::config::ClientConfig;
 use crate::transport::{Link, Ready};
@@ -32,7 +35,7 @@ use crate::transport::{Link, Ready};
 const ANSWERED: Duration = Duration::from_secs(15);
 /// The same where a server was told the versions of what there is, as it says nothing of what has not changed.
 const RESUMED: Duration = Duration::from_secs(2);
-/// How long it must be quiet after the last response where how much there is cannot be known: it may come in parts.
+/// How long it must be quiet after the last response where how much there is cannot be known, as it may come in parts.
 const QUIET: Duration = Duration::from_millis(500);
 /// How long a second refusal in a row waits: a server may send again what was refused, for ever. Each further one waits
 /// twice as long.
@@ -55,33 +58,29 @@ pub(super) struct Session<'a> {
     types: BTreeMap<ByteString, OfType>,
     follow: Follow,
     outgoing: VecDeque<Bytes>,
+    learned: &'a mut Learned,
+    peer: String,
+    /// Whether there is another server to go to.
+    others: bool,
     /// When it is ready, although not all was answered; `None` where it is.
-    settled_at: Option<Instant>,
-    /// That, at the latest.
-    latest: Instant,
+    latest: Option<Instant>,
+    /// When a server that has answered nothing is given up; `None` where it is known how it is.
+    silent: Option<Instant>,
     /// Whether the table had all there is once, so that what it has is worth resuming.
     whole: bool,
     /// Types that came without being asked for: each is told once.
     strange: Vec<ByteString>,
     heard: bool,
-}
-
-/// One type on the stream.
-struct OfType {
-    wants: Wants,
-    /// Whether versions were told with the first request.
-    resumed: bool,
-    /// Refusals in a row.
-    refusals: u32,
-    /// A refusal that waits, and until when: of what, and why.
-    held: Option<(Instant, Received, google::Status)>,
+    /// The longest request that was made, in bytes.
+    longest: usize,
 }
 
 impl<'a> Session<'a> {
-    /// Begins with what the table has: what is wanted no more is deleted, the rest is asked for.
-    pub(super) async fn begin(config: &ClientConfig, link: &'a Link, versions: &'a mut Versions) -> Self {
+    /// For one stream, which [`begin`](Self::begin)s before it goes on.
+    pub(super) fn new(config: &ClientConfig, peer: &str, link: &'a Link, memory: &'a mut Memory) -> Self {
+        let Memory { versions, learned } = memory;
         let followed = config.subscribe.iter().filter(|entry| entry.follow);
-        let follow = Follow::new(followed.map(|entry| entry.type_url.clone().into()));
+        let follow = Follow::new(followed.map(|entry| entry.type_url.clone().into()), config.allow_secrets);
         let mut session = Self {
             name: link.name.clone(),
             variant: config.variant(),
@@ -93,11 +92,15 @@ impl<'a> Session<'a> {
             types: BTreeMap::new(),
             follow,
             outgoing: VecDeque::new(),
-            settled_at: None,
-            latest: Instant::now(),
+            learned,
+            peer: peer.to_owned(),
+            others: config.urls.len() > 1,
+            latest: None,
+            silent: None,
             whole: link.bus.settled().contains(link.bus.scope()),
             strange: Vec::new(),
             heard: false,
+            longest: 0,
         };
         for entry in &config.subscribe {
             let names = entry.names.iter().map(|name| ByteString::from(name.clone()));
@@ -109,25 +112,29 @@ impl<'a> Session<'a> {
                 session.want(Wants::new(type_url, []));
             }
         }
-        session.look_around(link).await;
-        let now = Instant::now();
-        session.ask();
-        let resumed = session.types.values().filter(|of| !of.wants.is_empty()).all(|of| of.resumed);
-        session.latest = now + if resumed && session.whole { RESUMED } else { ANSWERED };
-        session.settled_at = Some(session.latest);
         session
     }
 
+    /// Begins with what the table has: what is wanted no more is deleted, the rest is asked for.
+    pub(super) async fn begin(&mut self) {
+        self.look_around().await;
+        self.ask();
+        let resumed = self.types.values().filter(|of| !of.wants.is_empty()).all(|of| of.resumed);
+        let now = Instant::now();
+        self.latest = Some(now + if resumed && self.whole { RESUMED } else { ANSWERED });
+        self.silent = Some(now + ANSWERED);
+    }
+
     fn want(&mut self, wants: Wants) {
-        let of = OfType { wants, resumed: false, refusals: 0, held: None };
-        self.types.insert(of.wants.type_url().clone(), of);
+        self.types.insert(wants.type_url().clone(), OfType::new(wants));
     }
 
     /// Finds out what the table has: what that refers to, and what of it nobody wants any more.
-    async fn look_around(&mut self, link: &Link) {
-        let snapshot = link.bus.snapshot();
+    async fn look_around(&mut self) {
+        let bus = self.intake.bus();
+        let snapshot = bus.snapshot();
         for type_url in self.types.keys() {
-            for record in snapshot.range(Some(link.bus.scope()), Some(type_url), None).map(Held::record) {
+            for record in snapshot.range(Some(bus.scope()), Some(type_url), None).map(Held::record) {
                 if let Some(key) = record.envelope.change.key() {
                     self.follow.put(type_url, &key.name, &record.envelope.data);
                 }
@@ -135,7 +142,7 @@ impl<'a> Session<'a> {
         }
         let (added, _) = self.follow.take();
         self.add(added);
-        let there: Vec<ByteString> = snapshot.types(link.bus.scope()).cloned().collect();
+        let there: Vec<ByteString> = snapshot.types(bus.scope()).cloned().collect();
         for type_url in there {
             let wants = self.types.get(&type_url).map(|of| &of.wants);
             let names = self.intake.held(&snapshot, &type_url);
@@ -158,33 +165,94 @@ impl<'a> Session<'a> {
 
     /// When [`on_time`](Self::on_time) has something to do.
     pub(super) fn next_time(&self) -> Option<Instant> {
-        let held = self.types.values().filter_map(|of| of.held.as_ref().map(|(until, ..)| *until));
-        held.chain(self.settled_at).min()
+        self.types.values().flat_map(OfType::times).chain(self.latest).chain(self.silent).min()
     }
 
     /// Does what is due.
-    pub(super) fn on_time(&mut self) {
+    ///
+    /// # Errors
+    /// The server has answered nothing, and another may.
+    pub(super) async fn on_time(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         let variant = self.variant;
-        let due = |of: &mut OfType| {
-            let (_, said, error) = of.held.take_if(|(until, ..)| *until <= now)?;
-            Some(of.wants.answer(variant, &said, Some(error)))
-        };
-        let due: Vec<Request> = self.types.values_mut().filter_map(due).collect();
+        let due: Vec<Request> = self.types.values_mut().filter_map(|of| of.refuse(variant, now)).collect();
         for request in due {
             self.send(request);
         }
-        if self.settled_at.is_some_and(|at| at <= now) {
-            if !self.heard && !self.whole && self.types.values().any(|of| of.wants.is_waiting_for_all()) {
-                // What a server that says nothing at all has is not known, so it is not known to be nothing.
-                warn!(connector = %self.name, "the server has answered nothing");
-                self.settled_at = Some(now + ANSWERED);
-                return;
+        if self.silent.take_if(|at| *at <= now).is_some() {
+            self.on_silence()?;
+        }
+        for type_url in self.types_where(|of| of.is_quiet(now)) {
+            self.rest(&type_url).await;
+        }
+        if self.latest.take_if(|at| *at <= now).is_some() {
+            self.on_latest(now).await;
+        }
+        self.settle_if_answered();
+        Ok(())
+    }
+
+    /// # Errors
+    /// The server has answered nothing, and another may.
+    fn on_silence(&mut self) -> Result<(), Error> {
+        let all = self.types.values().any(|of| of.wants.waiting().is_for_all());
+        if self.heard || !all {
+            return Ok(());
+        }
+        let reason = format!(
+            "connected, but it has answered nothing in {} s: {}",
+            ANSWERED.as_secs(),
+            self.missing()
+        );
+        warn!(connector = %self.name, peer = self.peer, reason, "silent server");
+        if self.others {
+            return Err(Error::new(ErrorKind::Disconnected, &self.peer).because(reason));
+        }
+        Ok(())
+    }
+
+    /// It took as long as it may until all was answered.
+    async fn on_latest(&mut self, now: Instant) {
+        let all = |of: &OfType| of.wants.waiting().is_for_all();
+        // What a server that says nothing at all has is not known, so it is not known to be nothing.
+        let unheard = !self.heard && self.types.values().any(all);
+        let promised = self.types.values().any(|of| of.wants.waiting().is_promised());
+        if !self.whole && (unheard || promised) {
+            let state = if promised { "is not filled yet itself" } else { "has not answered" };
+            let reason = format!("{}: connected, but it {state}: {}", self.peer, self.missing());
+            if self.ready.watch().borrow().as_ref() != Err(&reason) {
+                self.ready.down(reason);
             }
-            if self.types.values().any(|of| of.wants.is_waiting()) {
-                info!(connector = %self.name, "not all that was asked for was answered");
-            }
-            self.settle();
+            self.latest = Some(now + ANSWERED);
+            return;
+        }
+        if self.types.values().any(|of| of.wants.waiting().answered() == Answered::Partly) {
+            info!(connector = %self.name, missing = self.missing(), "not all that was asked for was answered");
+        }
+        // By the protocol, names that are not told by now do not exist; but not where nothing was said of the type.
+        for type_url in self.types_where(OfType::is_late) {
+            self.rest(&type_url).await;
+        }
+        self.settle();
+    }
+
+    /// The types of which something is not answered.
+    fn missing(&self) -> String {
+        self.types_where(|of| of.wants.waiting().answered() == Answered::Partly).join(", ")
+    }
+
+    fn types_where(&self, is: impl Fn(&OfType) -> bool) -> Vec<ByteString> {
+        self.types.iter().filter(|(_, of)| is(of)).map(|(type_url, _)| type_url.clone()).collect()
+    }
+
+    /// Of a type all is told: what was there and was not told is gone.
+    async fn rest(&mut self, type_url: &ByteString) {
+        let Some(of) = self.types.get_mut(type_url) else { return };
+        let untold = of.rest();
+        if !untold.is_empty() {
+            self.delete(type_url, untold).await;
+            self.follow_up().await;
+            self.ask();
         }
     }
 
@@ -196,33 +264,44 @@ impl<'a> Session<'a> {
         let received = read(self.variant, message, self.kinds.descriptors()).await?;
         self.heard = true;
         let type_url = received.type_url.clone();
-        let asked = self.types.get(&type_url).is_some_and(|of| !of.wants.is_unasked());
-        if !asked {
+        let asked = self.types.get_mut(&type_url).filter(|of| !of.wants.is_unasked());
+        let Some(of) = asked else {
             self.on_strange(type_url);
             return Ok(());
-        }
+        };
         self.stats.received.add(received.found.len() as u64);
-        let answered = self.take(received).await;
-        if answered && self.types.values().all(|of| !of.wants.is_waiting()) && self.settled_at.is_some() {
-            if self.types.values().any(|of| of.wants.may_go_on()) {
-                self.settled_at = Some(self.latest.min(Instant::now() + QUIET));
-            } else {
-                self.settle();
-            }
+        // What went while nobody watched is found by versions, or by all that is told again.
+        let first = !of.wants.waiting().has_heard() && (of.resumed || !of.untold.is_empty());
+        let cause = if first { Cause::Inferred } else { Cause::Deleted };
+        of.heard(self.variant, &received);
+        if received.mark.is_some() {
+            self.learned.marks.insert(self.peer.clone());
         }
+        let said = received.summary();
+        let taken = self.intake.take(self.variant, &of.wants, received, cause).await;
+        self.took(&said, taken).await;
+        self.on_answered(&type_url).await;
         Ok(())
     }
 
-    /// Takes a response of a type that was asked for. Gives whether there was one.
-    async fn take(&mut self, received: Received) -> bool {
-        let Some(of) = self.types.get_mut(&received.type_url) else { return false };
-        // What went while nobody watched is found by versions.
-        let first = of.wants.is_new() && of.resumed;
-        let cause = if first { Cause::Inferred } else { Cause::Deleted };
-        of.wants.heard(self.variant, &received);
-        let said = received.summary();
-        let Taken { put, gone, faults } = self.intake.take(self.variant, &of.wants, received, cause).await;
-        self.answer(&said, &faults);
+    /// Finds out whether a response was the last of what was asked for.
+    async fn on_answered(&mut self, type_url: &ByteString) {
+        let Some(of) = self.types.get_mut(type_url) else { return };
+        match of.wants.waiting().answered() {
+            Answered::Partly => of.quiet = None,
+            Answered::Perhaps => {
+                // Who marks the end is given time for that.
+                let marks = self.learned.marks.contains(&self.peer);
+                of.quiet = Some(Instant::now() + if marks { ANSWERED } else { QUIET });
+            }
+            Answered::Whole => self.rest(type_url).await,
+        }
+        self.settle_if_answered();
+    }
+
+    /// Answers a response that was taken, and asks for what follows from it.
+    async fn took(&mut self, said: &Received, Taken { put, gone, faults }: Taken) {
+        self.answer(said, &faults);
         for (name, data) in &put {
             self.follow.put(&said.type_url, name, data);
         }
@@ -231,7 +310,6 @@ impl<'a> Session<'a> {
         }
         self.follow_up().await;
         self.ask();
-        true
     }
 
     /// Says of a response that it was taken, or what of it was not.
@@ -296,20 +374,23 @@ impl<'a> Session<'a> {
     /// Sends what has changed of what is wanted.
     fn ask(&mut self) {
         let mut requests = Vec::new();
+        let max = self.learned.request_max;
         for of in self.types.values_mut().filter(|of| of.wants.has_changed()) {
             let mut known = HashMap::new();
             if self.variant == Variant::Delta && of.wants.is_unasked() {
                 known = self.intake.known(&of.wants);
+                if of.wants.len_with(&known) > max {
+                    info!(connector = %self.name, type_url = %of.wants.type_url(), versions = known.len(), "too many versions for one request: all is told again");
+                    of.untold = known.drain().map(|(name, _)| name.into()).collect();
+                }
                 of.resumed = !known.is_empty();
             }
-            let request = of.wants.request(self.variant, known);
+            let made = of.wants.requests(self.variant, known, max);
             // In the state of the world each request answers, too: one that says nothing of the error would accept.
-            requests.extend(
-                match of.held.take_if(|_| self.variant == Variant::Sotw && request.is_some()) {
-                    Some((_, said, error)) => Some(of.wants.answer(self.variant, &said, Some(error))),
-                    None => request,
-                },
-            );
+            match of.held.take_if(|_| self.variant == Variant::Sotw && !made.is_empty()) {
+                Some((_, said, error)) => requests.push(of.wants.answer(self.variant, &said, Some(error))),
+                None => requests.extend(made),
+            }
         }
         for request in requests {
             self.send(request);
@@ -317,12 +398,36 @@ impl<'a> Session<'a> {
     }
 
     fn send(&mut self, request: Request) {
-        self.outgoing.push_back(request.frame(self.node.take().as_ref()));
+        let type_url = request.type_url().to_owned();
+        let frame = request.frame(self.node.take().as_ref());
+        self.longest = self.longest.max(frame.len());
+        if self.variant == Variant::Sotw && self.learned.is_news_too_long(&type_url, frame.len()) {
+            warn!(
+                connector = %self.name, type_url, bytes = frame.len(),
+                "a request that names so much is refused by many servers, and the state of the world has no shorter \
+                 one: set mode: delta, or names: [\"*\"]"
+            );
+        }
+        self.outgoing.push_back(frame);
+    }
+
+    /// The stream has ended, with a status where the server gave one.
+    pub(super) fn on_end(&mut self, code: Option<Code>) {
+        // Servers have either for a request that is too long.
+        if !self.heard && matches!(code, Some(Code::ResourceExhausted | Code::OutOfRange)) {
+            self.learned.shorten(self.longest);
+        }
+    }
+
+    fn settle_if_answered(&mut self) {
+        if self.latest.is_some() && self.types.values().all(OfType::is_answered) {
+            self.settle();
+        }
     }
 
     /// All that was asked for is there, as far as it can be known.
     fn settle(&mut self) {
-        self.settled_at = None;
+        self.latest = None;
         self.stats.following.listed.add(1);
         self.ready.up();
     }

@@ -19,6 +19,7 @@ const STALL: Duration = Duration::from_secs(30);
 /// the server would not send again.
 pub(super) async fn run(session: &mut Session<'_>, call: Call) -> Error {
     let Call { peer, requests, mut responses } = call;
+    session.begin().await;
     let mut sent = Instant::now();
     loop {
         let (waiting, next) = (session.outgoing().len(), session.outgoing().front().cloned());
@@ -34,7 +35,9 @@ pub(super) async fn run(session: &mut Session<'_>, call: Call) -> Error {
                 sent = Instant::now();
             }
             () = reached(due) => {
-                session.on_time();
+                if let Err(error) = session.on_time().await {
+                    return error;
+                }
                 if waiting > 0 && sent.elapsed() >= STALL {
                     let reason = format!("requests unread for {} s", STALL.as_secs());
                     return Error::new(ErrorKind::Disconnected, peer).because(reason);
@@ -43,7 +46,10 @@ pub(super) async fn run(session: &mut Session<'_>, call: Call) -> Error {
             message = responses.next(), if waiting < WAITING_MAX => {
                 let taken = match message {
                     Ok(message) => session.on_message(message).await,
-                    Err(error) => return error,
+                    Err(error) => {
+                        session.on_end(responses.status());
+                        return error;
+                    }
                 };
                 if let Err(error) = taken {
                     return Error::new(ErrorKind::Protocol, peer).because(error);

@@ -4,6 +4,7 @@
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
 
+use super::kinds::is_secret;
 use super::refer::{Reference, references, referred_by};
 
 /// The references of all resources that are there, counted.
@@ -17,13 +18,14 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Follows references out of these types, and out of what they lead to.
-    pub fn new(types: impl IntoIterator<Item = ByteString>) -> Self {
+    /// Follows references out of these types, and out of what they lead to; to secrets only where that is allowed.
+    pub fn new(types: impl IntoIterator<Item = ByteString>, secrets: bool) -> Self {
         let mut follow = Self::default();
         let mut open: Vec<ByteString> = types.into_iter().collect();
         while let Some(type_url) = open.pop() {
             if follow.types.insert(type_url.clone()) {
-                open.extend(referred_by(&type_url).iter().map(|of| ByteString::from_static(of)));
+                let led_to = referred_by(&type_url).iter().filter(|of| secrets || !is_secret(of));
+                open.extend(led_to.map(|of| ByteString::from_static(of)));
             }
         }
         follow
@@ -39,7 +41,8 @@ impl Follow {
         if referred_by(type_url).is_empty() || !self.types.contains(type_url) {
             return;
         }
-        let references = references(type_url, data);
+        let mut references = references(type_url, data);
+        references.retain(|(of, _)| self.types.contains(*of));
         for reference in &references {
             let count = self.counts.entry(reference.clone()).or_default();
             *count += 1;
@@ -88,7 +91,7 @@ impl Follow {
 #[cfg(test)]
 mod tests {
     use super::super::cluster::of_endpoints;
-    use super::super::kinds::{CLUSTER, ENDPOINTS, LISTENER, ROUTES};
+    use super::super::kinds::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET};
     use super::*;
 
     fn clusters() -> ByteString {
@@ -101,20 +104,21 @@ mod tests {
 
     #[test]
     fn it_leads_to_all_that_can_be_reached() {
-        let types = |of: &'static str| {
-            let follow = Follow::new([ByteString::from_static(of)]);
+        let types = |of: &'static str, secrets: bool| {
+            let follow = Follow::new([ByteString::from_static(of)], secrets);
             let mut types: Vec<_> = follow.types().map(ToString::to_string).collect();
             types.sort_unstable();
             types
         };
-        assert_eq!(types(LISTENER), [CLUSTER, ENDPOINTS, LISTENER, ROUTES]);
-        assert_eq!(types(CLUSTER), [CLUSTER, ENDPOINTS]);
-        assert_eq!(types(ENDPOINTS), [ENDPOINTS]);
+        assert_eq!(types(LISTENER, false), [CLUSTER, ENDPOINTS, LISTENER, ROUTES]);
+        assert_eq!(types(CLUSTER, false), [CLUSTER, ENDPOINTS]);
+        assert_eq!(types(CLUSTER, true), [CLUSTER, ENDPOINTS, SECRET]);
+        assert_eq!(types(ENDPOINTS, true), [ENDPOINTS]);
     }
 
     #[test]
     fn a_name_is_wanted_while_anything_refers_to_it() {
-        let mut follow = Follow::new([clusters()]);
+        let mut follow = Follow::new([clusters()], false);
         follow.put(&clusters(), &"a".into(), &of_endpoints("a", "shared", 1));
         follow.put(&clusters(), &"b".into(), &of_endpoints("b", "shared", 1));
         let (added, dropped) = follow.take();
@@ -132,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_comes_and_goes_in_between_is_no_change() {
-        let mut follow = Follow::new([clusters()]);
+        let mut follow = Follow::new([clusters()], false);
         follow.put(&clusters(), &"a".into(), &of_endpoints("a", "", 1));
         follow.remove(CLUSTER, "a");
         assert_eq!(follow.take(), (vec![], vec![]));
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn types_that_are_not_followed_lead_nowhere() {
-        let mut follow = Follow::new([ByteString::from_static(ENDPOINTS)]);
+        let mut follow = Follow::new([ByteString::from_static(ENDPOINTS)], false);
         follow.put(&clusters(), &"a".into(), &of_endpoints("a", "", 1));
         assert_eq!(follow.take(), (vec![], vec![]));
     }

@@ -13,4 +13,6 @@ pub mod resource;
 pub mod response;
 pub mod services;
 pub mod status;
+pub mod tls;
+pub mod waiting;
 pub mod wants;

@@ -10,6 +10,7 @@ use meshbus_proto::google::{self, Any};
 use meshbus_proto::xds::{DeltaDiscoveryResponse, DiscoveryResponse, Resource, ResourceError};
 use prost::Message;
 
+use super::demand::{ALL, Interest};
 use super::named::{is_object, name_of};
 use super::response::Variant;
 use super::status::{Code, Status};
@@ -39,6 +40,17 @@ pub struct Received {
     pub errors: Vec<(ByteString, Status)>,
     /// What cannot be taken.
     pub faults: Vec<Fault>,
+    /// How much of the first answer to a type was told with this.
+    pub mark: Option<Mark>,
+}
+
+/// The end of the first answer to a type, by a server that tells it: a resource that is named as all are, without content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// There may be more, since the server is not filled yet itself. A second mark will follow.
+    More,
+    /// That was all there was at the position that is its version.
+    All,
 }
 
 /// A resource.
@@ -103,9 +115,17 @@ impl Received {
         self.present().chain(&self.removed).chain(self.errors.iter().map(|(name, _)| name))
     }
 
-    /// Whether something in it could not even be named: then nothing is known to be absent.
-    pub fn has_nameless(&self) -> bool {
-        self.faults.iter().any(|fault| fault.name.is_none())
+    /// Whether what it does not mention is absent, where it is all there is: not while something in it could not even be
+    /// named, or the server says why it cannot tell what there is.
+    pub fn tells_absence(&self) -> bool {
+        let is_pattern = |name: &ByteString| !matches!(Interest::of(name.to_string()), Interest::Name(_));
+        !self.faults.iter().any(|fault| fault.name.is_none()) && !self.unseen().any(is_pattern)
+    }
+
+    /// Names of what may be there but is not shown now.
+    pub fn unseen(&self) -> impl Iterator<Item = &ByteString> {
+        let errors = self.errors.iter().filter(|(_, status)| status.code != Code::NotFound);
+        errors.map(|(name, _)| name)
     }
 }
 
@@ -192,10 +212,13 @@ impl<'a> Reading<'a> {
         let located = resource.resource_name.map(|name| name.name).unwrap_or_default();
         let mut name = if resource.name.is_empty() { located } else { resource.name };
         let Some(any) = resource.resource else {
-            if name.is_empty() {
-                self.fault(None, "has neither name nor content".to_owned());
-            } else {
-                self.received.alive.push(name.into());
+            match &*name {
+                "" => self.fault(None, "has neither name nor content".to_owned()),
+                ALL => {
+                    let more = resource.version.is_empty();
+                    self.received.mark = Some(if more { Mark::More } else { Mark::All });
+                }
+                _ => self.received.alive.push(name.into()),
             }
             return;
         };
@@ -321,7 +344,7 @@ mod tests {
             faults(&received),
             [(Some("b"), "cannot be decoded: a mark"), (None, "has no name"), (Some("d"), &*wrong)]
         );
-        assert!(received.has_nameless());
+        assert!(!received.tells_absence());
     }
 
     #[test]
@@ -332,7 +355,7 @@ mod tests {
         assert_eq!((names(&received), &*received.removed), (vec![], &["c".into(), "c".into()][..]));
         let twice = "comes more than once in one response";
         assert_eq!(faults(&received), [(Some("a"), twice), (Some("b"), twice)]);
-        assert!(!received.has_nameless());
+        assert!(received.tells_absence());
     }
 
     #[test]
@@ -349,6 +372,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_of_life_of_all_is_the_end_of_an_answer() {
+        for (version, mark) in [("7", Mark::All), ("", Mark::More)] {
+            let all = Resource { name: ALL.into(), version: version.into(), ..Resource::default() };
+            let received = delta(DeltaDiscoveryResponse { resources: vec![all], ..Default::default() });
+            assert_eq!((received.mark, received.mentioned().count()), (Some(mark), 0));
+        }
+    }
+
+    #[test]
+    fn what_is_not_shown_is_not_known_to_be_absent() {
+        let tells = |name: &str, code: i32| {
+            let resource_errors = vec![ResourceError {
+                resource_name: Some(ResourceName { name: name.into() }),
+                error_detail: Some(google::Status { code, ..Default::default() }),
+            }];
+            delta(DeltaDiscoveryResponse { resource_errors, ..Default::default() }).tells_absence()
+        };
+        // 5 is NOT_FOUND, 7 PERMISSION_DENIED.
+        assert!(tells("a", 7) && tells("*", 5) && !tells("*", 7) && !tells("a/*", 7));
+    }
+
+    #[test]
     fn in_the_state_of_the_world_a_resource_stands_alone_or_wrapped() {
         let wrapped = resource("named", "7", b"\x0a\x01w").encode_to_vec();
         let received =
@@ -357,7 +402,7 @@ mod tests {
         let versions: Vec<_> = received.found.iter().map(|found| found.version.as_deref()).collect();
         assert_eq!(versions, [None, Some("7")]);
         assert_eq!(received.faults.len(), 1);
-        assert!(received.has_nameless());
+        assert!(!received.tells_absence());
     }
 
     #[test]

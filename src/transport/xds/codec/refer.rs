@@ -1,5 +1,5 @@
 //! What a resource refers to that the protocol brings by its name: the routes of a listener, the clusters of routes, the
-//! endpoints of a cluster. What cannot be decoded refers to nothing.
+//! endpoints of a cluster, the secrets of both ends of TLS. What cannot be decoded refers to nothing.
 //!
 //! Only the fields on the way there are read. Clusters that are named by a header or by a plugin are none here.
 
@@ -8,7 +8,8 @@ use meshbus_proto::google::Any;
 use prost::Message;
 
 use super::cluster::endpoints_of;
-use super::kinds::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES};
+use super::kinds::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET};
+use super::tls::{Socket, secrets};
 
 /// A type and a name.
 pub type Reference = (&'static str, ByteString);
@@ -21,9 +22,10 @@ const TCP: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 /// The types that resources of a type refer to.
 pub fn referred_by(type_url: &str) -> &'static [&'static str] {
     match type_url {
-        LISTENER | SCOPED_ROUTES => &[ROUTES, CLUSTER],
+        LISTENER => &[ROUTES, CLUSTER, SECRET],
+        SCOPED_ROUTES => &[ROUTES, CLUSTER],
         ROUTES => &[CLUSTER],
-        CLUSTER => &[ENDPOINTS],
+        CLUSTER => &[ENDPOINTS, SECRET],
         _ => &[],
     }
 }
@@ -35,7 +37,12 @@ pub fn references(type_url: &str, data: &[u8]) -> Vec<Reference> {
         LISTENER => found.listener(&Listener::decode(data).unwrap_or_default()),
         ROUTES => found.routes(&RouteConfiguration::decode(data).unwrap_or_default()),
         SCOPED_ROUTES => found.scope(ScopedRoutes::decode(data).unwrap_or_default()),
-        CLUSTER => found.0.extend(endpoints_of(data).map(|name| (ENDPOINTS, name))),
+        CLUSTER => {
+            found.0.extend(endpoints_of(data).map(|name| (ENDPOINTS, name)));
+            let Cluster { socket, matches } = Cluster::decode(data).unwrap_or_default();
+            let sockets = socket.iter().chain(matches.iter().filter_map(|of| of.socket.as_ref()));
+            sockets.for_each(|socket| found.secrets(socket));
+        }
         _ => {}
     }
     found.0.retain(|(_, name)| !name.is_empty());
@@ -50,8 +57,9 @@ struct Found(Vec<Reference>);
 impl Found {
     fn listener(&mut self, listener: &Listener) {
         let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
-        for filter in chains.flat_map(|chain| &chain.filters) {
-            self.filter(filter.typed_config.as_ref());
+        for chain in chains {
+            chain.filters.iter().for_each(|filter| self.filter(filter.typed_config.as_ref()));
+            chain.socket.iter().for_each(|socket| self.secrets(socket));
         }
         self.filter(listener.api.as_ref().and_then(|api| api.filter.as_ref()));
     }
@@ -104,6 +112,24 @@ impl Found {
     fn cluster(&mut self, name: String) {
         self.0.push((CLUSTER, name.into()));
     }
+
+    fn secrets(&mut self, socket: &Socket) {
+        self.0.extend(secrets(socket).into_iter().map(|name| (SECRET, name)));
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Cluster {
+    #[prost(message, optional, tag = "24")]
+    socket: Option<Socket>,
+    #[prost(message, repeated, tag = "43")]
+    matches: Vec<SocketMatch>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SocketMatch {
+    #[prost(message, optional, tag = "3")]
+    socket: Option<Socket>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -120,6 +146,8 @@ struct Listener {
 struct FilterChain {
     #[prost(message, repeated, tag = "3")]
     filters: Vec<Filter>,
+    #[prost(message, optional, tag = "6")]
+    socket: Option<Socket>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -249,6 +277,46 @@ mod tests {
         let mut expected = clusters(&["c1", "c2", "c3"]);
         expected.push((ROUTES, "r1".to_owned()));
         assert_eq!(refers(LISTENER, listener), expected);
+    }
+
+    #[test]
+    fn both_ends_of_tls_refer_to_secrets_of_the_same_stream() {
+        let config = |context: &str, common: serde_json::Value| {
+            json!({"name": "s", "typedConfig": {
+            "@type": format!("type.googleapis.com/envoy.extensions.transport_sockets.{context}"),
+            "commonTlsContext": common}})
+        };
+        let sds = |name: &str| json!({"name": name, "sdsConfig": {"ads": {}, "resourceApiVersion": "V3"}});
+        let secrets =
+            |names: &[&str]| names.iter().map(|name| (SECRET, name.to_string())).collect::<Vec<_>>();
+
+        let server = json!({"tlsCertificateSdsSecretConfigs": [sds("cert"), sds("cert2")], "validationContextSdsSecretConfig": sds("ca")});
+        let listener = json!({"name": "l",
+            "filterChains": [{"transportSocket": config("tls.v3.DownstreamTlsContext", server)}],
+            "defaultFilterChain": {"transportSocket": {"name": "q", "typedConfig": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport",
+                "downstreamTlsContext": {"commonTlsContext": {"tlsCertificateSdsSecretConfigs": [sds("quic")]},
+                    "sessionTicketKeysSdsSecretConfig": sds("tickets")}}}}});
+        assert_eq!(refers(LISTENER, listener), secrets(&["ca", "cert", "cert2", "quic", "tickets"]));
+
+        // Of the same management server only: others are of a file, of another server, or of the bootstrap.
+        let other = json!({"tlsCertificateSdsSecretConfigs": [
+            {"name": "file", "sdsConfig": {"pathConfigSource": {"path": "/s.yaml"}}},
+            {"name": "agent", "sdsConfig": {"apiConfigSource": {"apiType": "GRPC"}}},
+            {"name": "static"}, {"name": "own", "sdsConfig": {"self": {}}}],
+            "combinedValidationContext": {"defaultValidationContext": {}, "validationContextSdsSecretConfig": sds("ca")}});
+        let mut upstream = config("tls.v3.UpstreamTlsContext", other);
+        upstream["typedConfig"]["enforceRsaKeyUsage"] = json!(true);
+        let cluster = json!({"name": "c", "transportSocket": upstream,
+            "transportSocketMatches": [
+                {"name": "quic", "transportSocket": {"name": "q", "typedConfig": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport",
+                    "upstreamTlsContext": {"commonTlsContext": {"validationContextSdsSecretConfig": sds("quic")}}}}},
+                {"name": "m", "transportSocket": config("tls.v3.UpstreamTlsContext",
+                    json!({"validationContextSdsSecretConfig": sds("matched")}))},
+                {"name": "raw", "transportSocket": {"name": "r", "typedConfig": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}}]});
+        assert_eq!(refers(CLUSTER, cluster), secrets(&["ca", "matched", "own", "quic"]));
     }
 
     #[test]

@@ -4,17 +4,23 @@
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 
 use std::collections::{BTreeSet, HashMap};
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
 use bytestring::ByteString;
 use meshbus_proto::google;
 use meshbus_proto::xds::{DeltaDiscoveryRequest, DiscoveryRequest};
-use prost::Message;
 
 use super::demand::{ALL, Interest};
 use super::frame::framed;
 use super::kinds::{Kind, kind_of};
 use super::received::Received;
 use super::response::Variant;
+use super::waiting::Waiting;
+
+/// Most bytes that a name takes beside itself in a request, and a version with its name.
+const NAME_EXTRA: usize = 5;
+const VERSION_EXTRA: usize = 15;
 
 /// What is wanted of one type, for the time of one stream.
 #[derive(Debug)]
@@ -37,15 +43,11 @@ pub struct Wants {
 struct OnStream {
     /// All that the server knows to be wanted; `None` where it was told nothing.
     told: Option<BTreeSet<ByteString>>,
-    /// Of that, what was not answered yet.
-    waiting: BTreeSet<ByteString>,
+    /// What of it was answered.
+    waiting: Waiting,
     /// Of the state of the world: the last response, and the last version that was taken.
     nonce: String,
     version: String,
-    /// Whether a response came.
-    heard: bool,
-    /// Whether more of what a pattern wants may come, of which nothing tells.
-    open: bool,
 }
 
 /// A request, in the variant it was made for.
@@ -124,73 +126,80 @@ impl Wants {
         !self.touched.is_empty() || self.is_unasked() && !self.is_empty()
     }
 
-    /// Whether something that was asked for is not answered yet.
-    pub fn is_waiting(&self) -> bool {
-        !self.stream.waiting.is_empty()
+    /// What was asked for and is not answered yet.
+    pub fn waiting(&self) -> &Waiting {
+        &self.stream.waiting
     }
 
-    /// Whether the last response may not have been all that patterns want: there may be parts of it.
-    pub fn may_go_on(&self) -> bool {
-        self.stream.open
+    /// Nothing more came in time: what has not come is not there.
+    pub fn rest(&mut self) {
+        self.stream.waiting.rest();
     }
 
-    /// Whether that is all of something, not names that may not exist.
-    pub fn is_waiting_for_all(&self) -> bool {
-        let named = |name: &ByteString| !Interest::is_pattern(name);
-        !self.stream.waiting.iter().all(named)
+    /// About how long the first request would be with these versions.
+    pub fn len_with(&self, known: &HashMap<String, String>) -> usize {
+        let names: usize = self.wanted().iter().map(|name| name.len() + NAME_EXTRA).sum();
+        let entry = |(name, version): (&String, &String)| name.len() + version.len() + VERSION_EXTRA;
+        names + known.iter().map(entry).sum::<usize>()
     }
 
-    /// Whether no response came on this stream yet.
-    pub fn is_new(&self) -> bool {
-        !self.stream.heard
-    }
-
-    /// The request that tells what has changed of what is wanted; `None` where nothing has.
+    /// The requests that tell what has changed of what is wanted; none where nothing has. Incremental ones are not much
+    /// longer than `max` bytes, beside the versions: subscriptions add up.
     ///
     /// `known` are the versions of what is there, which an incremental request tells where it is the first on a stream.
-    pub fn request(&mut self, variant: Variant, known: HashMap<String, String>) -> Option<Request> {
+    pub fn requests(
+        &mut self,
+        variant: Variant,
+        known: HashMap<String, String>,
+        max: usize,
+    ) -> Vec<Request> {
         let touched = std::mem::take(&mut self.touched);
         let first = self.stream.told.is_none();
         let (added, dropped) = self.difference(touched);
         // Nothing at all may mean all.
         if added.is_empty() && dropped.is_empty() {
-            return None;
+            return Vec::new();
         }
-        self.stream.waiting.extend(added.iter().cloned());
+        let waiting = &mut self.stream.waiting;
         for name in &dropped {
-            self.stream.waiting.remove(name);
+            waiting.forget(name);
         }
-        let texts = |names: Vec<ByteString>| names.iter().map(ToString::to_string).collect();
-        Some(match variant {
-            Variant::Delta => {
-                let known = if first { known } else { HashMap::new() };
-                for name in known.keys() {
-                    // The server says nothing of what has not changed.
-                    self.stream.waiting.remove(name.as_str());
-                }
-                Request::Delta(DeltaDiscoveryRequest {
-                    type_url: self.type_url.to_string(),
-                    resource_names_subscribe: texts(added),
-                    resource_names_unsubscribe: texts(dropped),
-                    initial_resource_versions: known,
-                    ..DeltaDiscoveryRequest::default()
-                })
-            }
-            Variant::Sotw => Request::Sotw(DiscoveryRequest {
+        if variant == Variant::Sotw {
+            waiting.ask(&added);
+            return vec![Request::Sotw(self.sotw())];
+        }
+        let (mut added, mut dropped) = (added.into_iter().peekable(), dropped.into_iter().peekable());
+        let texts = |names: &[ByteString]| names.iter().map(ToString::to_string).collect();
+        let mut requests = Vec::new();
+        while added.peek().is_some() || dropped.peek().is_some() {
+            let mut room = max;
+            let subscribe = fitting(&mut added, &mut room);
+            waiting.ask(&subscribe);
+            requests.push(DeltaDiscoveryRequest {
                 type_url: self.type_url.to_string(),
-                resource_names: self.told(),
-                version_info: self.stream.version.clone(),
-                response_nonce: self.stream.nonce.clone(),
-                ..DiscoveryRequest::default()
-            }),
-        })
+                resource_names_subscribe: texts(&subscribe),
+                resource_names_unsubscribe: texts(&fitting(&mut dropped, &mut room)),
+                ..DeltaDiscoveryRequest::default()
+            });
+        }
+        if let Some(request) = requests.first_mut().filter(|_| first) {
+            for name in known.keys() {
+                // The server says nothing of what has not changed.
+                waiting.forget(name);
+            }
+            request.initial_resource_versions = known;
+        }
+        requests.into_iter().map(Request::Delta).collect()
     }
 
     /// What is to be told as wanted, and as wanted no more; from now on it is told.
     fn difference(&mut self, touched: BTreeSet<ByteString>) -> (Vec<ByteString>, Vec<ByteString>) {
         let Some(told) = &mut self.stream.told else {
             let wanted = self.wanted();
-            let added = wanted.iter().cloned().collect();
+            // First what is wanted by patterns, which the first request has to name.
+            let (mut added, names): (Vec<_>, Vec<_>) =
+                wanted.iter().cloned().partition(|name| self.own.contains(name));
+            added.extend(names);
             self.stream.told = (!wanted.is_empty()).then_some(wanted);
             return (added, Vec::new());
         };
@@ -209,22 +218,8 @@ impl Wants {
 
     /// Notes what a response answers.
     pub fn heard(&mut self, variant: Variant, received: &Received) {
-        self.stream.heard = true;
         self.stream.nonce.clone_from(&received.nonce);
-        // The mark that all of the type was told is a resource of that name without content.
-        let marked = variant == Variant::Delta && received.alive.iter().any(|name| *name == ALL);
-        if marked || variant == Variant::Sotw && self.kind.whole {
-            self.stream.waiting.clear();
-            self.stream.open = false;
-            return;
-        }
-        // Of all that is wanted by a pattern, how much there is cannot be known.
-        let waited = self.stream.waiting.len();
-        self.stream.waiting.retain(|name| !Interest::is_pattern(name));
-        self.stream.open |= self.stream.waiting.len() < waited;
-        for name in received.mentioned() {
-            self.stream.waiting.remove(name);
-        }
+        self.stream.waiting.heard(variant, self.kind.whole, received);
     }
 
     /// What is said of the last response: that it was taken, or by `error` what of it was not.
@@ -245,15 +240,19 @@ impl Wants {
                 if error.is_none() {
                     self.stream.version.clone_from(&received.version);
                 }
-                Request::Sotw(DiscoveryRequest {
-                    type_url: self.type_url.to_string(),
-                    resource_names: self.told(),
-                    version_info: self.stream.version.clone(),
-                    response_nonce: received.nonce.clone(),
-                    error_detail: error,
-                    ..DiscoveryRequest::default()
-                })
+                let response_nonce = received.nonce.clone();
+                Request::Sotw(DiscoveryRequest { response_nonce, error_detail: error, ..self.sotw() })
             }
+        }
+    }
+
+    fn sotw(&self) -> DiscoveryRequest {
+        DiscoveryRequest {
+            type_url: self.type_url.to_string(),
+            resource_names: self.told(),
+            version_info: self.stream.version.clone(),
+            response_nonce: self.stream.nonce.clone(),
+            ..DiscoveryRequest::default()
         }
     }
 
@@ -292,27 +291,28 @@ impl Request {
             Self::Delta(request) => framed(&DeltaDiscoveryRequest { node: node.cloned(), ..request }),
         }
     }
+}
 
-    /// Bytes it takes without a node.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Sotw(request) => request.encoded_len(),
-            Self::Delta(request) => request.encoded_len(),
-        }
+/// Takes names for one request, until its room is used up.
+fn fitting(names: &mut Peekable<IntoIter<ByteString>>, room: &mut usize) -> Vec<ByteString> {
+    let mut taken = Vec::new();
+    while *room > 0
+        && let Some(name) = names.next()
+    {
+        *room = room.saturating_sub(name.len() + NAME_EXTRA);
+        taken.push(name);
     }
-
-    /// Never: it has a type.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    taken
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::kinds::{CLUSTER, ENDPOINTS};
     use super::super::received::Found;
-    use super::super::status::{Code, Status};
+    use super::super::waiting::Answered;
     use super::*;
+
+    const MAX: usize = 1 << 20;
 
     fn wants(type_url: &'static str, names: &[&'static str]) -> Wants {
         let names = names.iter().map(|name| ByteString::from_static(name));
@@ -321,7 +321,7 @@ mod tests {
 
     fn delta(wants: &mut Wants, known: &[(&str, &str)]) -> Option<DeltaDiscoveryRequest> {
         let known = known.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect();
-        match wants.request(Variant::Delta, known) {
+        match wants.requests(Variant::Delta, known, MAX).pop() {
             Some(Request::Delta(request)) => Some(request),
             None => None,
             Some(Request::Sotw(_)) => panic!("of the other variant"),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn sotw(wants: &mut Wants) -> Option<DiscoveryRequest> {
-        match wants.request(Variant::Sotw, HashMap::new()) {
+        match wants.requests(Variant::Sotw, HashMap::new(), MAX).pop() {
             Some(Request::Sotw(request)) => Some(request),
             None => None,
             Some(Request::Delta(_)) => panic!("of the other variant"),
@@ -394,13 +394,13 @@ mod tests {
     fn nothing_is_asked_for_where_nothing_would_mean_all() {
         for variant in [Variant::Sotw, Variant::Delta] {
             let mut wants = wants(CLUSTER, &[]);
-            assert_eq!(wants.request(variant, HashMap::new()), None);
+            assert_eq!(wants.requests(variant, HashMap::new(), MAX), []);
             assert!(wants.is_unasked());
             wants.follow("a".into());
-            assert!(wants.request(variant, HashMap::new()).is_some());
+            assert_eq!(wants.requests(variant, HashMap::new(), MAX).len(), 1);
             wants.unfollow(&"a".into());
             // Named once, no names mean none.
-            assert!(wants.request(variant, HashMap::new()).is_some());
+            assert_eq!(wants.requests(variant, HashMap::new(), MAX).len(), 1);
         }
     }
 
@@ -422,25 +422,22 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_waited_for_until_it_is_answered() {
-        let mut named = wants(ENDPOINTS, &["a", "b", "c", "d"]);
-        delta(&mut named, &[("d", "1")]);
-        named.heard(Variant::Delta, &response("1", &["a"]));
-        assert!(named.is_waiting());
-        let removed = vec!["b".into()];
-        let errors = vec![("c".into(), Status::new(Code::NotFound, ""))];
-        named.heard(Variant::Delta, &Received { removed, errors, ..Received::default() });
-        assert!(!named.is_waiting(), "what is known may go unanswered");
-
         let mut whole = wants(CLUSTER, &["a", "b"]);
         sotw(&mut whole);
         whole.heard(Variant::Sotw, &response("1", &["a"]));
-        assert!(!whole.is_waiting(), "what is absent does not exist");
+        assert_eq!(whole.waiting().answered(), Answered::Whole, "what is absent does not exist");
+        whole.follow("c".into());
+        sotw(&mut whole);
+        whole.heard(Variant::Sotw, &response("2", &["a"]));
+        assert_eq!(whole.waiting().answered(), Answered::Perhaps, "it may have been sent before");
+        whole.rest();
+        assert_eq!(whole.waiting().answered(), Answered::Whole);
 
-        let mut all = wants(CLUSTER, &["*"]);
-        delta(&mut all, &[("a", "1")]);
-        assert!(all.is_waiting());
+        let mut all = wants(CLUSTER, &["*", "d"]);
+        delta(&mut all, &[("d", "1")]);
+        assert_eq!(all.waiting().answered(), Answered::Partly);
         all.heard(Variant::Delta, &response("1", &[]));
-        assert!(!all.is_waiting());
+        assert_eq!(all.waiting().answered(), Answered::Perhaps, "what is known may go unanswered");
     }
 
     #[test]
@@ -450,6 +447,39 @@ mod tests {
         delta(&mut wants, &[]);
         wants.unfollow(&"a".into());
         delta(&mut wants, &[]);
-        assert!(!wants.is_waiting());
+        assert_eq!(wants.waiting().answered(), Answered::Whole);
+    }
+
+    #[test]
+    fn names_are_told_by_several_requests_where_one_would_be_too_long() {
+        let names = ["eeeeeeeeee", "dddddddddd", "cccccccccc", "x/*"];
+        let mut wants = wants(ENDPOINTS, &names);
+        wants.follow("bbbbbbbbbb".into());
+        wants.follow("aaaaaaaaaa".into());
+        let known = HashMap::from([("dddddddddd".to_owned(), "1".to_owned())]);
+        assert!((6 * 10..200).contains(&wants.len_with(&known)));
+        let told = |requests: Vec<Request>| {
+            let delta = |request| match request {
+                Request::Delta(request) => request,
+                Request::Sotw(_) => panic!("of the other variant"),
+            };
+            requests.into_iter().map(delta).collect::<Vec<_>>()
+        };
+        let first = told(wants.requests(Variant::Delta, known, 30));
+        let asked: Vec<_> =
+            first.iter().map(|request| request.resource_names_subscribe.join(" ")).collect();
+        assert_eq!(asked, ["cccccccccc dddddddddd", "eeeeeeeeee x/* aaaaaaaaaa", "bbbbbbbbbb"]);
+        let versions: Vec<_> =
+            first.iter().map(|request| request.initial_resource_versions.len()).collect();
+        assert_eq!(versions, [1, 0, 0], "only the first request may tell some");
+        wants.unfollow(&"aaaaaaaaaa".into());
+        wants.unfollow(&"bbbbbbbbbb".into());
+        wants.follow("ffffffffff".into());
+        let next = told(wants.requests(Variant::Delta, HashMap::new(), 15));
+        let dropped: Vec<_> =
+            next.iter().map(|request| request.resource_names_unsubscribe.join(" ")).collect();
+        assert_eq!(dropped, ["", "aaaaaaaaaa", "bbbbbbbbbb"]);
+        let mut whole = self::wants(ENDPOINTS, &names);
+        assert_eq!(whole.requests(Variant::Sotw, HashMap::new(), 15).len(), 1, "one has to name all");
     }
 }

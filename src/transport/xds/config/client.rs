@@ -29,7 +29,8 @@ const RESPONSE_MIN: u64 = 64 << 10;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
-    /// Servers that tell the same, `http://HOST:PORT` or `https://HOST:PORT`; one that is away is passed over.
+    /// Servers that tell the same, `http://HOST:PORT` or `https://HOST:PORT`; one that is away, or answers nothing, is passed
+    /// over.
     pub urls: Vec<String>,
     /// The variant of the protocol; default `delta`.
     pub mode: Mode,
@@ -43,7 +44,8 @@ pub struct ClientConfig {
     pub tls: ClientTls,
     /// The key space that the resources are put into; default the connector's name.
     pub scope: Option<String>,
-    /// Whether secrets may be asked for: those of SDS, and Secrets of Kubernetes; default false.
+    /// Whether secrets may be asked for: those of SDS, also where a followed listener or cluster refers to them, and
+    /// Secrets of Kubernetes; default false.
     pub allow_secrets: bool,
     /// Time for connecting, TLS included; default 5s.
     pub connect_timeout: Duration,
@@ -101,8 +103,8 @@ pub struct SubscribeConfig {
     /// Names; `*` is all, `ns/*` all that begin so. Default `["*"]`.
     #[serde(default = "all")]
     pub names: Vec<String>,
-    /// Asks for what the resources refer to as well: endpoints of clusters, routes and clusters of listeners; default
-    /// false.
+    /// Asks for what the resources refer to as well: endpoints of clusters, routes and clusters of listeners, with
+    /// `allow_secrets` the secrets of both; default false.
     #[serde(default)]
     pub follow: bool,
 }
@@ -234,12 +236,12 @@ impl ClientConfig {
             zone: locality.zone,
             sub_zone: locality.sub_zone,
         });
-        // With this a server may tell names and versions in the state of the world, too.
-        // With the other one a bus that tells much in parts says when that was all.
-        let feature = match self.mode {
-            Mode::Sotw => "xds.config.resource-in-sotw",
-            Mode::Delta => "meshbus.sync-marker",
-        };
+        // With this a bus that tells much in parts, or is not filled yet itself, says when that was all.
+        let mut features = vec!["meshbus.sync-marker".to_owned()];
+        if self.mode == Mode::Sotw {
+            // With this a server may tell names and versions in the state of the world, too.
+            features.push("xds.config.resource-in-sotw".to_owned());
+        }
         Node {
             id: node.id.clone().unwrap_or_else(|| bus.to_owned()),
             cluster: node.cluster.clone(),
@@ -247,7 +249,7 @@ impl ClientConfig {
             locality,
             user_agent_name: "meshbus".to_owned(),
             user_agent_version: Some(UserAgentVersion::Text(env!("CARGO_PKG_VERSION").to_owned())),
-            client_features: vec![feature.to_owned()],
+            client_features: features,
         }
     }
 }
@@ -314,7 +316,7 @@ mod tests {
         let node = config.unwrap().node("edge-1");
         assert_eq!((&*node.id, &*node.cluster, node.metadata_text("NAMESPACE")), ("n1", "c", Some("shop")));
         assert_eq!(node.locality.unwrap().region, "r");
-        assert_eq!(node.client_features, ["xds.config.resource-in-sotw"]);
+        assert_eq!(node.client_features, ["meshbus.sync-marker", "xds.config.resource-in-sotw"]);
         let fields = node.metadata.unwrap().fields;
         assert_eq!(fields["n"].kind, Some(Json::Number(1.0)));
     }

@@ -2,8 +2,13 @@
 
 use tonic::Status;
 
-use super::super::testing::{CLUSTER, Delta, Driven, ENDPOINTS, Server, delta, named, resource, texts};
-use crate::core::ErrorKind;
+use super::super::testing::{
+    CLUSTER, Delta, Driven, ENDPOINTS, Server, delta, named, resource, soon, texts,
+};
+use crate::core::consumer::Overflow;
+use crate::core::selector::Selector;
+use crate::core::subscription::Start;
+use crate::core::{Envelope, ErrorKind, Topic};
 use crate::transport::xds::codec::cluster::of_endpoints;
 
 type DeltaServer =
@@ -224,4 +229,30 @@ async fn a_long_response_is_taken_whole_before_it_is_answered() {
     stream.gives(CLUSTER, "2", vec![], &removed).await;
     assert_eq!(client.names(CLUSTER), names[..1]);
     client.end().await;
+}
+
+#[tokio::test]
+async fn a_bus_without_room_for_deletions_holds_up_no_drain() {
+    let (server, mut client, mut stream) = start("subscribe: [{type: eds, names: [a, b]}]").await;
+    stream.next().await;
+    let both = ["a", "b"].map(|name| resource(ENDPOINTS, name, "v1", named(name, 1)));
+    stream.gives(ENDPOINTS, "1", both.to_vec(), &[]).await;
+    stream.fail(Status::unavailable("reload")).await;
+    client.ended().await.unwrap_err();
+    // Publishers wait for who reads no events.
+    let unread = client.bus.subscribe(Selector::default(), Start::Now, 1, Overflow::Block).unwrap();
+    let event =
+        |id: &str| Envelope::event(Topic::parse("tests/a").unwrap(), id.to_owned(), "/test", "test.v1");
+    drop(client.bus.publish(vec![event("1"), event("2")]).await);
+    client.configure(server.address, "subscribe: [{type: eds, names: [b]}]");
+    client.run();
+    soon(async {
+        while client.stats.connected.get() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(client.names(ENDPOINTS), ["a", "b"], "there was no room");
+    client.end().await;
+    drop(unread);
 }

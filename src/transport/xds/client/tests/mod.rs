@@ -4,3 +4,4 @@ mod delta;
 mod hostile;
 mod own;
 mod sotw;
+mod whole;

@@ -145,6 +145,44 @@ async fn a_server_that_is_back_tells_what_went_and_nothing_else_changes() {
 }
 
 #[tokio::test]
+async fn a_bus_that_is_not_filled_yet_is_not_believed_to_have_all() {
+    for mode in MODES {
+        let bus = Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() });
+        let source = Source::serve(bus, "127.0.0.1:0", "").await;
+        put(&source.bus, CLUSTER, "a", of_endpoints("a", "", 1)).await;
+        let settings = format!("{mode}subscribe: [{{type: cds, follow: true}}]");
+        let mut client = Driven::new(source.address, &settings);
+        client.run();
+        if mode == MODES[0] {
+            client.has(CLUSTER, &["a"]).await;
+        }
+        // Longer than the pause after which others are believed.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!client.looks_ready(), "{mode}");
+        put(&source.bus, CLUSTER, "b", named("b", 1)).await;
+        source.bus.settled().settle(Key::LOCAL.into());
+        client.is_ready().await;
+        assert_eq!(client.names(CLUSTER), ["a", "b"], "{mode}");
+
+        // One that begins anew takes nothing away before it is filled.
+        let address = source.address.to_string();
+        source.end().await;
+        client.ended().await.unwrap_err();
+        let bus = Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() });
+        let source = Source::serve(bus, &address, "").await;
+        client.run();
+        put(&source.bus, CLUSTER, "b", named("b", 2)).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        assert_eq!(client.names(CLUSTER), ["a", "b"], "{mode}");
+        source.bus.settled().settle(Key::LOCAL.into());
+        client.has(CLUSTER, &["b"]).await;
+        client.is_ready().await;
+        client.end().await;
+        source.end().await;
+    }
+}
+
+#[tokio::test]
 async fn objects_of_kubernetes_go_from_bus_to_bus() {
     const DEPLOYMENT: &str = "apps/v1/Deployment";
     for mode in MODES {
@@ -233,6 +271,38 @@ async fn listeners_lead_to_routes_clusters_and_endpoints() {
             client.has(type_url, &[]).await;
         }
         client.end().await;
+        source.end().await;
+    }
+}
+
+#[cfg(feature = "envoy")]
+#[tokio::test]
+async fn secrets_are_followed_where_that_is_allowed_and_nowhere_else() {
+    use crate::schema::protobuf::Descriptors;
+    use crate::transport::xds::codec::kinds::SECRET;
+    use serde_json::json;
+    let context = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+    let secret = json!({"name": "ca", "sdsConfig": {"ads": {}}});
+    let config =
+        json!({"@type": context, "commonTlsContext": {"validationContextSdsSecretConfig": secret}});
+    let cluster = json!({"name": "a", "transportSocket": {"name": "tls", "typedConfig": config}});
+    let cluster = Descriptors::built_in().read(CLUSTER, &cluster).unwrap().to_vec();
+    for mode in MODES {
+        let source = Source::serve(Source::bus(), "127.0.0.1:0", "allow_secrets: true").await;
+        put(&source.bus, CLUSTER, "a", cluster.clone()).await;
+        for name in ["ca", "unasked"] {
+            put(&source.bus, SECRET, name, named(name, 1)[..2 + name.len()].to_vec()).await;
+        }
+        for (allow, secrets) in [(true, &["ca"][..]), (false, &[])] {
+            let settings =
+                format!("{mode}allow_secrets: {allow}\nsubscribe: [{{type: cds, follow: true}}]");
+            let mut client = Driven::new(source.address, &settings);
+            client.run();
+            client.is_ready().await;
+            assert_eq!(client.names(CLUSTER), ["a"], "{mode}");
+            assert_eq!(client.names(SECRET), secrets, "{mode}");
+            client.end().await;
+        }
         source.end().await;
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn answer(
         gathered.removed.clear();
     }
     if of.withheld.withholds(session) && asked.resume.is_none() {
-        of.withheld.keep(asked, &mut gathered);
+        of.withheld.keep(asked, session, &mut gathered);
     }
     of.demand.told(&asked.answer, at);
     // Who asks for many is answered in any case: clients wait for it.

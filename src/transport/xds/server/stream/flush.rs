@@ -55,14 +55,18 @@ pub(super) fn flush(
             && let Some(hold) = &hold
             && hold.stops(type_url, of, outbox.variant, &mut waiting)
         {
-            waiting.into_iter().for_each(|item| of.pending.add(item));
+            for item in waiting {
+                of.pending.add(item);
+            }
             continue;
         }
         let pass = if of.kind.removed_last && (others || hold.is_some()) { Pass::Put } else { Pass::All };
         let clusters = if ***type_url == *CLUSTER && referred { put_names(of) } else { Vec::new() };
         let before = outbox.last();
         tell((type_url, of), pass, session, snapshot, outbox);
-        waiting.into_iter().for_each(|item| of.pending.add(item));
+        for item in waiting {
+            of.pending.add(item);
+        }
         if ***type_url == *CLUSTER && outbox.last() != before && referred && of.told_some() {
             hold = Some(Hold::new(hold, outbox.last(), clusters));
         }
@@ -77,6 +81,9 @@ pub(super) fn flush(
                 let gathered = gone((type_url, of), session, snapshot);
                 if !gathered.is_empty() {
                     outbox.send(of, type_url, snapshot.seq(), false, &gathered);
+                }
+                if of.withheld.take_mark() {
+                    outbox.mark(of, type_url, Some(snapshot.seq()));
                 }
             }
         }

@@ -16,9 +16,9 @@ use crate::transport::xds::server::item::Item;
 /// How long all that may refer to clusters waits. Not longer, since not every client answers.
 const ALL: Duration = Duration::from_secs(5);
 
-/// How long what does refer to the clusters waits for a client that has answered before: it may be slow, or have no
-/// endpoints yet, for which an Envoy waits 15 s unless it is told otherwise.
-const REFERRING: Duration = Duration::from_secs(30);
+/// How much longer what does refer to the clusters waits for a client that has answered before: it may be slow, or have
+/// no endpoints yet, for which an Envoy waits 15 s unless it is told otherwise.
+const MORE: Duration = Duration::from_secs(25);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Hold {
         let answers = clusters.is_some_and(|of| of.standing.accepted > 0 || of.standing.refused.is_some());
         (answers && !self.narrow).then(|| {
             self.narrow = true;
-            self.due += REFERRING - ALL;
+            self.due += MORE;
             self
         })
     }
@@ -71,7 +71,9 @@ impl Hold {
         }
         let items = of.pending.take();
         let (held, free): (Vec<_>, _) = items.into_iter().partition(refers);
-        free.into_iter().for_each(|item| of.pending.add(item));
+        for item in free {
+            of.pending.add(item);
+        }
         waiting.extend(held);
         of.pending.is_nothing()
     }

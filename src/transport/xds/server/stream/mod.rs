@@ -322,7 +322,8 @@ impl Stream {
         };
         let dropped = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
         if asked.first && dropped.is_empty() && session.wants_marker() {
-            self.outbox.mark(of, type_url, snapshot.seq());
+            let at = (!of.withheld.marks_later(session)).then(|| snapshot.seq());
+            self.outbox.mark(of, type_url, at);
         }
         if *type_url == CLUSTER && (!asked.known.is_empty() || asked.resume.is_some()) {
             self.owed = changed_endpoints(asked, of, session, &snapshot);

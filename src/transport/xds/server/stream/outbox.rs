@@ -103,10 +103,11 @@ impl Outbox {
         }
     }
 
-    /// Tells that all there was of a type at a position is sent.
-    pub(super) fn mark(&mut self, of: &mut OfType, type_url: &str, at: Seq) {
-        let mark =
-            Encoded::bodiless(at, ByteString::from_static(ALL), at.to_string().into(), Extra::default());
+    /// Tells that all there was of a type at a position is sent; without one, that there may be more.
+    pub(super) fn mark(&mut self, of: &mut OfType, type_url: &str, at: Option<Seq>) {
+        let version = at.map(|at| at.to_string()).unwrap_or_default();
+        let at = at.unwrap_or_default();
+        let mark = Encoded::bodiless(at, ByteString::from_static(ALL), version.into(), Extra::default());
         let gathered = Gathered { resources: vec![Arc::new(mark)], ..Gathered::default() };
         self.send(of, type_url, at, true, &gathered);
     }

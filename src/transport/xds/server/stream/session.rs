@@ -20,7 +20,8 @@ use crate::transport::xds::server::feed::Feed;
 use crate::transport::xds::server::inbox::Inbox;
 use crate::transport::xds::server::item::{Form, Item, encode, name_of};
 
-/// The feature of clients that take a resource without a body for the end of the first answer.
+/// The feature of clients that take a resource without a body for the end of the first answer, and wait for it: for a
+/// whole answer in the state of the world, which has no such mark.
 const SYNC_MARKER: &str = "meshbus.sync-marker";
 
 /// A stream whose client has said who it is.
@@ -54,7 +55,12 @@ impl Session {
 
     /// Whether the client is to be told when it has all there was when it asked.
     pub(super) fn wants_marker(&self) -> bool {
-        self.variant == Variant::Delta && self.node.client_features.iter().any(|name| name == SYNC_MARKER)
+        self.variant == Variant::Delta && self.knows_marker()
+    }
+
+    /// Whether the client waits until it is told all there is.
+    pub(super) fn knows_marker(&self) -> bool {
+        self.node.client_features.iter().any(|name| name == SYNC_MARKER)
     }
 
     /// Whether the client may see all there is of a type, so that it can be told what others are told.

@@ -1,6 +1,8 @@
 //! Clients of a bus that has just begun: until its table is filled, what is absent is not gone.
 
-use meshbus_proto::xds::{DiscoveryRequest, DiscoveryResponse};
+use meshbus_proto::xds::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
+};
 
 use crate::core::Key;
 use crate::transport::xds::server::testing::*;
@@ -91,5 +93,60 @@ async fn errors_for_what_is_absent_wait_for_a_filled_table() {
     settle(&served);
     let response = stream.next().await;
     assert_eq!((values(&response), errors(&response)), ((ENDPOINTS, vec![]), vec!["gone"]));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_knows_the_mark_hears_that_more_is_to_come_and_when_that_was_all() {
+    let served = serve_unsettled().await;
+    served.put(CLUSTER, "a", "1").await;
+    let mut stream = served.delta().await;
+    let marks = || Node { client_features: texts(&["meshbus.sync-marker"]), ..node() };
+    let ask = |type_url: &str, names: &[&str]| DeltaDiscoveryRequest {
+        node: Some(marks()),
+        type_url: type_url.into(),
+        resource_names_subscribe: texts(names),
+        ..DeltaDiscoveryRequest::default()
+    };
+    let version = |response: &DeltaDiscoveryResponse| response.resources[0].version.clone();
+    stream.send(ask(CLUSTER, &["*"])).await;
+    assert_eq!(said(&stream.next().await), (CLUSTER, vec!["a"], vec![]));
+    let mark = stream.next().await;
+    assert_eq!((said(&mark), &*version(&mark)), ((CLUSTER, vec!["*"], vec![]), ""));
+    // What is asked for by its name may come, too.
+    stream.send(ask(ENDPOINTS, &["none"])).await;
+    let mark = stream.next().await;
+    assert_eq!((said(&mark), &*version(&mark)), ((ENDPOINTS, vec!["*"], vec![]), ""));
+    served.put(CLUSTER, "b", "2").await;
+    assert_eq!(said(&stream.next().await), (CLUSTER, vec!["b"], vec![]));
+    settle(&served);
+    let told = [stream.next().await, stream.next().await, stream.next().await];
+    assert_eq!(said(&told[1]), (ENDPOINTS, vec![], vec!["none"]));
+    for (mark, type_url) in [(&told[0], CLUSTER), (&told[2], ENDPOINTS)] {
+        assert_eq!(said(mark), (type_url, vec!["*"], vec![]));
+        assert_eq!(version(mark), mark.system_version_info);
+    }
+
+    let mut stream = served.delta().await;
+    stream.send(ask(CLUSTER, &["*"])).await;
+    assert_eq!(said(&stream.next().await).1.len(), 2);
+    let mark = stream.next().await;
+    assert_eq!(version(&mark), mark.system_version_info);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_knows_the_mark_is_told_the_state_of_the_world_when_that_is_whole() {
+    let served = serve_unsettled().await;
+    served.put(CLUSTER, "a", "1").await;
+    let mut stream = served.sotw().await;
+    let node = Node { client_features: texts(&["meshbus.sync-marker"]), ..node() };
+    stream.send(DiscoveryRequest { node: Some(node), ..request(CLUSTER, &[]) }).await;
+    served.put(ENDPOINTS, "e", "3").await;
+    stream.ask(ENDPOINTS, &["e"]).await;
+    assert_eq!(values(&stream.next().await), (ENDPOINTS, vec!["3"]));
+    served.put(CLUSTER, "b", "2").await;
+    settle(&served);
+    assert_eq!(values(&stream.next().await), (CLUSTER, vec!["1", "2"]));
     served.end().await;
 }
