@@ -121,7 +121,7 @@ impl Wants {
         self.stream.told.is_none()
     }
 
-    /// Whether what is wanted has changed since the last [`request`](Self::request).
+    /// Whether what is wanted has changed since the last [`requests`](Self::requests).
     pub fn has_changed(&self) -> bool {
         !self.touched.is_empty() || self.is_unasked() && !self.is_empty()
     }
