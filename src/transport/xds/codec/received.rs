@@ -118,8 +118,8 @@ impl Received {
     /// Whether what it does not mention is absent, where it is all there is: not while something in it could not even be
     /// named, or the server says why it cannot tell what there is.
     pub fn tells_absence(&self) -> bool {
-        let is_pattern = |name: &ByteString| !matches!(Interest::of(name.to_string()), Interest::Name(_));
-        !self.faults.iter().any(|fault| fault.name.is_none()) && !self.unseen().any(is_pattern)
+        let nameless = self.faults.iter().any(|fault| fault.name.is_none());
+        !nameless && !self.unseen().any(|name| Interest::is_pattern(name))
     }
 
     /// Names of what may be there but is not shown now.

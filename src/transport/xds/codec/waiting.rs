@@ -118,7 +118,7 @@ impl Waiting {
 }
 
 fn is_pattern(name: &ByteString) -> bool {
-    !matches!(Interest::of(name.to_string()), Interest::Name(_))
+    Interest::is_pattern(name)
 }
 
 #[cfg(test)]

@@ -50,23 +50,16 @@ pub(super) fn flush(
         if !of.has_pending() {
             continue;
         }
-        let mut waiting = Vec::new();
-        if refers(of)
-            && let Some(hold) = &hold
-            && hold.stops(type_url, of, outbox.variant, &mut waiting)
-        {
-            for item in waiting {
-                of.pending.add(item);
-            }
-            continue;
-        }
+        let held = match &hold {
+            Some(hold) if refers(of) => hold.part(type_url, of, outbox.variant),
+            _ => Some(Vec::new()),
+        };
+        let Some(held) = held else { continue };
         let pass = if of.kind.removed_last && (others || hold.is_some()) { Pass::Put } else { Pass::All };
         let clusters = if ***type_url == *CLUSTER && referred { put_names(of) } else { Vec::new() };
         let before = outbox.last();
         tell((type_url, of), pass, session, snapshot, outbox);
-        for item in waiting {
-            of.pending.add(item);
-        }
+        of.pending.extend(held);
         if ***type_url == *CLUSTER && outbox.last() != before && referred && of.told_some() {
             hold = Some(Hold::new(hold, outbox.last(), clusters));
         }
@@ -271,9 +264,7 @@ fn take(of: &mut OfType, pass: Pass, session: &Session) -> Vec<Arc<Item>> {
     items.retain(|item| is_news(of, item) && session.may_see(item.record()));
     if pass == Pass::Put {
         let (removed, put) = items.into_iter().partition(|item: &Arc<Item>| item.is_removed());
-        for item in removed {
-            of.pending.add(item);
-        }
+        of.pending.extend(removed);
         items = put;
     }
     for item in &items {

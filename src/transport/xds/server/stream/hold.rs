@@ -51,34 +51,27 @@ impl Hold {
         })
     }
 
-    /// Whether nothing of a type may be told. What of it has to wait alone is taken out into `waiting`.
-    pub(super) fn stops(
-        &self,
-        type_url: &str,
-        of: &mut OfType,
-        variant: Variant,
-        waiting: &mut Vec<Arc<Item>>,
-    ) -> bool {
+    /// Takes out of what waits of a type what has to wait on. `None` where nothing of it may be told.
+    pub(super) fn part(&self, type_url: &str, of: &mut OfType, variant: Variant) -> Option<Vec<Arc<Item>>> {
         if !self.narrow || of.again {
-            return true;
-        }
-        let refers = |item: &Arc<Item>| !item.is_removed() && self.is_referred(type_url, item);
-        if !of.pending.items().any(refers) {
-            return false;
-        }
-        if variant == Variant::Sotw && of.kind.whole {
-            return true;
+            return None;
         }
         let items = of.pending.take();
-        let (held, free): (Vec<_>, _) = items.into_iter().partition(refers);
-        for item in free {
-            of.pending.add(item);
+        let (held, free): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| self.holds(type_url, item));
+        let whole = variant == Variant::Sotw && of.kind.whole;
+        let none = !held.is_empty() && (free.is_empty() || whole);
+        of.pending.extend(free);
+        if none {
+            of.pending.extend(held);
+            return None;
         }
-        waiting.extend(held);
-        of.pending.is_nothing()
+        Some(held)
     }
 
-    fn is_referred(&self, type_url: &str, item: &Item) -> bool {
+    fn holds(&self, type_url: &str, item: &Item) -> bool {
+        if item.is_removed() {
+            return false;
+        }
         let references = references(type_url, &item.record().envelope.data);
         references.iter().any(|(of, name)| *of == CLUSTER && self.clusters.contains(name))
     }

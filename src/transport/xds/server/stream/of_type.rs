@@ -185,8 +185,12 @@ impl Pending {
         if self.is_nothing() {
             *self = Self::Shared(batch);
         } else {
-            batch.items.iter().for_each(|item| self.add(Arc::clone(item)));
+            self.extend(batch.items.iter().cloned());
         }
+    }
+
+    pub(super) fn extend(&mut self, items: impl IntoIterator<Item = Arc<Item>>) {
+        items.into_iter().for_each(|item| self.add(item));
     }
 
     pub(super) fn add(&mut self, item: Arc<Item>) {

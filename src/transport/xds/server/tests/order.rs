@@ -94,6 +94,11 @@ fn routes_to(cluster: &str) -> String {
     field(2, field(3, field(2, field(1, cluster.to_owned()))))
 }
 
+/// A new cluster, routes to it, and routes that have nothing to do with it.
+fn new_beside_old<'a>(new: &'a str, old: &'a str) -> [(&'static str, &'static str, Option<&'a str>); 3] {
+    [(CLUSTER, "new", Some("c")), (ROUTES, "new", Some(new)), (ROUTES, "old", Some(old))]
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_refers_to_a_cluster_waits_longer_for_a_client_that_has_answered_before_and_the_rest_does_not()
 {
@@ -106,11 +111,7 @@ async fn what_refers_to_a_cluster_waits_longer_for_a_client_that_has_answered_be
     stream.next().await;
     let began = tokio::time::Instant::now();
     let (new, old) = (routes_to("new"), routes_to("old"));
-    at_once(
-        &served,
-        &[(CLUSTER, "new", Some("c")), (ROUTES, "new", Some(&new)), (ROUTES, "old", Some(&old))],
-    )
-    .await;
+    at_once(&served, &new_beside_old(&new, &old)).await;
     let clusters = stream.next().await;
     assert_eq!(said(&clusters), (CLUSTER, vec!["new"], vec![]));
     assert_eq!(said(&stream.next().await), (ROUTES, vec!["old"], vec![]));
@@ -136,11 +137,7 @@ async fn in_the_state_of_the_world_routes_wait_each_for_itself() {
     stream.ask(ROUTES, &["new", "old"]).await;
     stream.next().await;
     let (new, old) = (routes_to("new"), routes_to("old"));
-    at_once(
-        &served,
-        &[(CLUSTER, "new", Some("c")), (ROUTES, "new", Some(&new)), (ROUTES, "old", Some(&old))],
-    )
-    .await;
+    at_once(&served, &new_beside_old(&new, &old)).await;
     let clusters = stream.next().await;
     assert_eq!(values(&clusters), (CLUSTER, vec!["c"]));
     assert_eq!(values(&stream.next().await), (ROUTES, vec![&*old]));
