@@ -14,6 +14,7 @@ use crate::core::delivery::{Assurance, Deliveries, Guarantee};
 use crate::core::{Error, ErrorKind, Outcome};
 use crate::transport::{Connector, Link};
 
+mod calls;
 mod dial;
 mod intake;
 mod memory;
@@ -26,7 +27,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use dial::Call;
+use calls::Calls;
 use memory::Memory;
 use session::Session;
 
@@ -48,16 +49,16 @@ impl Client {
         Self { config, servers, first: 0, memory: Memory::default(), worked: false }
     }
 
-    /// Opens a stream at the first server that can be reached.
-    async fn call(&mut self) -> Result<Call, Error> {
+    /// Connects to the first server that can be reached.
+    async fn dial(&mut self) -> Result<Calls, Error> {
         let mut last = None;
         for turn in 0..self.servers.len() {
             let at = (self.first + turn) % self.servers.len();
             let Some(url) = self.servers.get(at) else { break };
-            match dial::call(&self.config, url).await {
-                Ok(call) => {
+            match dial::dial(&self.config, url).await {
+                Ok(calls) => {
                     self.first = at;
-                    return Ok(call);
+                    return Ok(calls);
                 }
                 Err(error) if error.kind == ErrorKind::Denied => return Err(error),
                 Err(error) => {
@@ -71,18 +72,18 @@ impl Client {
 
     /// One stream, from its opening to its end.
     async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
-        let call = tokio::select! {
+        let calls = tokio::select! {
             () = link.shutdown.drain() => return Ok(()),
-            call = self.call() => call.map_err(|error| self.lasting(error))?,
+            calls = self.dial() => calls.map_err(|error| self.lasting(error))?,
         };
         link.stats.connected.add(1);
-        info!(connector = %link.name, peer = call.peer, "connected");
-        let mut session = Session::new(&self.config, &call.peer, link, &mut self.memory);
+        info!(connector = %link.name, peer = calls.peer, "connected");
+        let mut session = Session::new(&self.config, &calls.peer, link, &mut self.memory);
         let ended = tokio::select! {
             biased;
             // Also while the bus has no room for what came.
             () = link.shutdown.drain() => None,
-            error = stream::run(&mut session, call) => Some(error),
+            error = stream::run(&mut session, calls.stream(self.config.variant())) => Some(error),
         };
         let heard = session.has_heard();
         if !heard {

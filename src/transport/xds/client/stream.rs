@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
-use super::dial::Call;
+use super::calls::Call;
 use super::session::Session;
 use crate::core::{Error, ErrorKind};
 
