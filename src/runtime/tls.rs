@@ -14,6 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +22,9 @@ use tokio_rustls::server::TlsStream;
 
 /// How long a client has for its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client that is refused has to read why, and how much of what it sends is read meanwhile.
+const PARTING_TIMEOUT: Duration = Duration::from_secs(1);
+const PARTING_BYTES: usize = 1 << 20;
 
 /// What a server shows and asks for: `tls: {cert: server.pem, key: server.key}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -125,14 +129,33 @@ pub fn client_config(tls: &ClientTls, alpn: &[&str]) -> Result<Arc<ClientConfig>
     Ok(Arc::new(config))
 }
 
-/// Does the server's part of the handshake, within [`HANDSHAKE_TIMEOUT`].
+/// Does the server's part of the handshake, within [`HANDSHAKE_TIMEOUT`]. Who is not accepted is told why.
 ///
 /// # Errors
 /// The client did not finish in time, spoke no TLS, or was not accepted.
 pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(accepted) => accepted,
+    let accepted = TlsAcceptor::from(config).accept(stream).into_fallible();
+    match timeout(HANDSHAKE_TIMEOUT, accepted).await {
+        Ok(Ok(accepted)) => Ok(accepted),
+        Ok(Err((error, stream))) => {
+            let _elapsed = timeout(PARTING_TIMEOUT, part(stream)).await;
+            Err(error)
+        }
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")),
+    }
+}
+
+/// Reads what a client sends that is not accepted, until it has gone. Closed with something unread, the connection would be
+/// reset, and the client would lose the alert with the reason: to it the handshake may be over, and its request under way.
+async fn part(mut stream: TcpStream) {
+    let mut bytes = [0; 4096];
+    let mut left = PARTING_BYTES;
+    if stream.shutdown().await.is_ok() {
+        while let Ok(read @ 1..) = stream.read(&mut bytes).await
+            && read < left
+        {
+            left -= read;
+        }
     }
 }
 
@@ -208,7 +231,6 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::ServerName;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsConnector;
 
@@ -273,6 +295,29 @@ mod tests {
         assert!(talk(&server, &client("ca.pem", Some("client"))).await.is_ok());
         assert!(talk(&server, &client("ca.pem", Some("other"))).await.is_err());
         assert!(talk(&server, &client("ca.pem", None)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_refused_while_it_sends_reads_why() {
+        install_provider();
+        let accepting = server_config(&server("server", Some("ca.pem")), &[]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = task::spawn("server", async move {
+            let (stream, _) = listener.accept().await?;
+            accept(accepting, stream).await
+        });
+        let connector = TlsConnector::from(client_config(&client("ca.pem", None), &[]).unwrap());
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        // On one thread all of it is on its way before the server reads on.
+        stream.write_all(&[0; 64 << 10]).await.unwrap();
+        stream.flush().await.unwrap();
+        let error = stream.read_u8().await.unwrap_err().to_string();
+        assert!(error.contains("CertificateRequired"), "{error}");
+        drop(stream);
+        assert!(serving.await.unwrap().is_err());
     }
 
     #[test]
