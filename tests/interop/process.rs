@@ -3,8 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -165,14 +169,19 @@ impl Drop for Process {
 
 /// A free port outside the range the kernel takes client ports from: while a peer is down, a client that
 /// tries again must not connect to itself or find a stranger there.
+///
+/// No port is given twice: who gets one may bind it later, as may others that run beside it.
 pub(crate) fn free_port() -> u16 {
-    for _ in 0..1000 {
-        let port = fastrand::u16(18_500..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+    const PORTS: Range<u16> = 18_500..32_000;
+    static GIVEN: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(PORTS)));
+    for _ in PORTS {
+        let next = |port| Some(if port + 1 < PORTS.end { port + 1 } else { PORTS.start });
+        let port = GIVEN.fetch_update(Relaxed, Relaxed, next).unwrap_or(PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
-    panic!("no free port between 18500 and 32000");
+    panic!("no free port in {PORTS:?}");
 }
 
 /// Asks again until there is an answer. Panics with `what` after the limit.
