@@ -25,6 +25,8 @@ use crate::core::{Error, ErrorKind};
 pub(crate) const PAGE_MAX: usize = 256 << 20;
 /// Most bytes of a refusal that are read.
 const STATUS_MAX: usize = 1 << 20;
+/// Connections that may end under a request before it is sent.
+const SENDS_MAX: u32 = 5;
 /// Longest that a server may ask us to stay away.
 const RETRY_MAX: Duration = Duration::from_mins(5);
 /// All but what RFC 3986 leaves unreserved.
@@ -175,8 +177,8 @@ impl Api {
         timeout(self.timeout, whole).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
-    async fn begin(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
-        let response = self.client.send(request).await.map_err(|error| Failure::Broken(causes(&error)))?;
+    async fn begin(&self, request: Request<Bytes>) -> Result<Response<Body>, Failure> {
+        let response = self.send(request).await?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -196,7 +198,19 @@ impl Api {
         Err(Failure::Refused(Box::new(Refusal { status, retry_after, body })))
     }
 
-    /// kube's own client, for what is asked of it by others.
+    /// Sends a request. One whose connection ended before it was sent goes to another: nothing was done, and of what the
+    /// server said at its end (a TLS alert: it wants a certificate) only a request that was under way is told.
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, Failure> {
+        let mut left = SENDS_MAX;
+        loop {
+            left -= 1;
+            match self.client.send(request.clone().map(Body::from)).await {
+                Err(error) if left > 0 && is_unsent(&error) => {}
+                sent => return sent.map_err(|error| Failure::Broken(causes(&error))),
+            }
+        }
+    }
+
     fn silent(&self) -> Failure {
         Failure::Broken(format!("no answer within {:?}", self.timeout))
     }
@@ -213,20 +227,32 @@ pub(crate) fn segment(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, SEGMENT)
 }
 
+/// Whether a request did not leave.
+fn is_unsent(error: &kube::Error) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn request(
     method: Method,
     path: &str,
     accept: &str,
     media_type: Option<&str>,
     body: Bytes,
-) -> Result<Request<Body>, Failure> {
+) -> Result<Request<Bytes>, Failure> {
     // Each event of a watch is flushed: compressed one by one it would gain nothing.
     let mut request = Request::builder().method(method).uri(path).header(ACCEPT, accept);
     request = request.header(ACCEPT_ENCODING, "identity");
     if let Some(media_type) = media_type {
         request = request.header(CONTENT_TYPE, media_type);
     }
-    request.body(Body::from(body)).map_err(|error| Failure::Broken(error.to_string()))
+    request.body(body).map_err(|error| Failure::Broken(error.to_string()))
 }
 
 async fn read(mut body: Body, max: usize) -> Result<Bytes, Failure> {
