@@ -312,7 +312,7 @@ mod tests {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut stream = connector.connect(name, stream).await.unwrap();
         // On one thread all of it is on its way before the server reads on.
-        stream.write_all(&[0; 64 << 10]).await.unwrap();
+        stream.write_all(&vec![0; 64 << 10]).await.unwrap();
         stream.flush().await.unwrap();
         let error = stream.read_u8().await.unwrap_err().to_string();
         assert!(error.contains("CertificateRequired"), "{error}");
