@@ -87,7 +87,7 @@ impl Driven {
             name: SCOPE.into(),
             bus: bus.ingress(SCOPE, SCOPE),
             deliveries: Deliveries(Arc::clone(&mailbox)),
-            writes: bus.own(SCOPE.into(), SCOPE.into(), false),
+            writes: bus.own(SCOPE.into(), SCOPE.into(), true),
             kinds: Arc::default(),
             ready: Ready::new(),
             shutdown: Shutdown::new(),
