@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::super::testing::{
-    CLUSTER, Delta, Driven, ENDPOINTS, LISTENER, SCOPE, Server, delta, named, resource, soon,
+    CLUSTER, Delta, Driven, ENDPOINTS, LISTENER, Server, delta, named, resource, soon,
 };
 use crate::core::ErrorKind;
 use crate::core::state::StateBound;
