@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::kind::{Form, Origin};
 use super::options::FieldValidation;
-use super::store::{Live, NotStored};
+use super::store::Live;
 use super::{Writing, made, metadata};
 use crate::schema::structural::{FieldError, aggregate, meta, names};
 use crate::transport::k8s::codec::apply::{self, ApplyError, Typing, Writer};
@@ -130,7 +130,7 @@ impl Writing<'_> {
     }
 
     /// Completes a new object and checks it.
-    pub(super) fn prepare_new(&mut self, object: &mut Value) -> Result<(), NotStored> {
+    pub(super) fn prepare_new(&mut self, object: &mut Value) -> Result<(), Status> {
         if self.kind().definition.status
             && let Some(fields) = object.as_object_mut()
         {
