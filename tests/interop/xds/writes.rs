@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::management::Management;
 use super::resources::{Cluster, Resource, cluster};
@@ -314,4 +314,31 @@ async fn while_the_core_is_away_writes_are_refused_at_once_and_work_again_when_i
         .await;
     let (status, said) = edge.state(Method::DELETE, "d", Vec::new()).await;
     assert_eq!(status, 200, "{said}");
+}
+
+/// Both examples as they are, but at other ports.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_of_an_edge_does_what_it_says() {
+    let scratch = Scratch::new();
+    let ports: Vec<(String, String)> = [8080, 18000, 18001, 18010, 18011]
+        .map(|port| (format!("127.0.0.1:{port}\""), format!("127.0.0.1:{}\"", free_port())))
+        .to_vec();
+    let api = |at: usize| format!("http://{}", ports[at].1.trim_end_matches('"'));
+    let mut buses = Vec::new();
+    for name in ["xds-to-envoy", "xds-edge"] {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{name}.yaml"));
+        let example = std::fs::read_to_string(example).expect("the example");
+        let config = ports.iter().fold(example, |text, (from, to)| text.replace(from, to));
+        let mut bus = Bus::prepare(&scratch, name, &config);
+        bus.restart().await;
+        buses.push(bus);
+    }
+    let programs = kubectls();
+    let kubectl = |at| Kubectl { program: &programs[0], url: api(at), home: scratch.dir("home") };
+    let (core, edge) = (kubectl(2), kubectl(4));
+    let spec = json!({"name": "c", "type": "EDS"});
+    edge.good(&["apply", "-f", &edge.file("c", &spec)]).await;
+    assert_eq!((core.spec("c").await, edge.spec("c").await), (Some(spec.clone()), Some(spec)));
+    let said = edge.good(&["get", "lds,rds,cds,eds", "-o", "name"]).await;
+    assert_eq!(said.trim(), "cluster.cluster.config.envoy/c");
 }

@@ -92,19 +92,16 @@ impl Writing<'_> {
     async fn edit_through(&mut self, namespace: &str, name: &str, edit: &Edit) -> Result<Answer, Status> {
         let mut wait = WAIT;
         for tries in 1.. {
-            let (key, mut object, precondition) = match self.live(namespace, name) {
-                Some(live) => {
-                    let (wanted, _) = self.apply_edit(&live, edit)?;
-                    if apply::is_unchanged(&live.object, &wanted) {
-                        return Ok(self.answer(StatusCode::OK, &live.object));
-                    }
-                    (live.key, wanted, Precondition::Version(live.version))
+            let (key, mut object, precondition) = if let Some(live) = self.live(namespace, name) {
+                let (wanted, _) = self.apply_edit(&live, edit)?;
+                if apply::is_unchanged(&live.object, &wanted) {
+                    return Ok(self.answer(StatusCode::OK, &live.object));
                 }
-                None => {
-                    let Edit::Apply(wanted) = edit else { break };
-                    let (key, object) = self.applied_new(wanted, namespace, name)?;
-                    (key, object, Precondition::Absent)
-                }
+                (live.key, wanted, Precondition::Version(live.version))
+            } else {
+                let Edit::Apply(wanted) = edit else { break };
+                let (key, object) = self.applied_new(wanted, namespace, name)?;
+                (key, object, Precondition::Absent)
             };
             let code = match precondition {
                 Precondition::Absent => StatusCode::CREATED,
