@@ -299,3 +299,76 @@ async fn a_status_of_the_call_is_that_of_each_write_and_names_the_server() {
     assert_eq!(message, format!("{}: 1000 streams are open", server.address));
     client.end().await;
 }
+
+/// Writes resources of its own, one after the other; what was answered is so here and there at that moment. Gives how
+/// many were done and how many were not.
+async fn writer(
+    bus: Bus,
+    source: Bus,
+    names: [&'static str; 2],
+    mut random: fastrand::Rng,
+) -> (usize, usize) {
+    let mut outcomes = (0, 0);
+    for turn in 0..40 {
+        let name = names[random.usize(..2)];
+        let data = (random.u8(..4) > 0).then(|| named(name, turn));
+        let held = bus.get(&key(CLUSTER, name));
+        let holds = match &held {
+            Some(record) if random.bool() => Precondition::Seq(record.seq),
+            _ => Precondition::Any,
+        };
+        match write(&bus, name, data.clone(), holds).await {
+            Ok(_) => {
+                outcomes.0 += 1;
+                let here = bus.get(&key(CLUSTER, name)).map(|record| record.envelope.data.to_vec());
+                assert_eq!(here, data, "{name} here");
+                assert_eq!(local(&source, name), data, "{name} at the source");
+            }
+            Err(Refused::Owner { status: 404 | 409 | 503 | 504, .. } | Refused::Conflict { .. }) => {
+                outcomes.1 += 1;
+                // The client may be between two streams.
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn whatever_happens_what_was_answered_as_done_is_done() {
+    let (mut done, mut not) = (0, 0);
+    for (mode, seed) in MODES.into_iter().cycle().zip(0..6) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut source = Source::start("127.0.0.1:0").await;
+        let address = source.address.to_string();
+        let mut client = Driven::new(source.address, &format!("{mode}{CLUSTERS}"));
+        client.run();
+        client.is_ready().await;
+        let writers = [["a", "b"], ["c", "d"], ["e", "f"]].map(|names| {
+            let writer = writer(client.bus.clone(), source.bus.clone(), names, random.fork());
+            task::spawn("writer", writer)
+        });
+        for _ in 0..3 {
+            tokio::time::sleep(std::time::Duration::from_millis(random.u64(1..20))).await;
+            let bus = source.end().await;
+            client.ended().await.unwrap_err();
+            source = Source::serve(bus, &address, "").await;
+            client.run();
+        }
+        for writer in writers {
+            let (more, less) =
+                tokio::time::timeout(std::time::Duration::from_mins(1), writer).await.unwrap().unwrap();
+            (done, not) = (done + more, not + less);
+        }
+        let there: Vec<_> = ["a", "b", "c", "d", "e", "f"]
+            .into_iter()
+            .filter(|name| local(&source.bus, name).is_some())
+            .collect();
+        client.has(CLUSTER, &there).await;
+        client.end().await;
+        source.end().await;
+    }
+    println!("{done} writes done, {not} not");
+    assert!(done > 200, "{done}");
+}
