@@ -115,16 +115,17 @@ async fn a_dry_run_is_checked_by_the_server_and_changes_nothing() {
 async fn what_the_server_does_not_allow_is_told_in_its_words() {
     let source = Source::start("127.0.0.1:0").await;
     put(&source.bus, CLUSTER, "a", named("a", 1)).await;
-    // A variable that is set wherever tests of cargo run.
-    let token = std::env::var("CARGO_PKG_NAME").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "secret").unwrap();
     let rule = Rule {
         principal: "edge".into(),
-        token: Some(token.into()),
+        token: Some("secret".into()),
         allow: vec![Action::Read, Action::Subscribe],
         topics: vec![TopicFilter::parse("#").unwrap()],
     };
     source.bus.set_access(Access::new(vec![rule]));
-    let mut client = Driven::new(source.address, &format!("token: {{env: CARGO_PKG_NAME}}\n{CLUSTERS}"));
+    let token = format!("token: {{file: \"{}\"}}", file.path().display());
+    let mut client = Driven::new(source.address, &format!("{token}\n{CLUSTERS}"));
     client.run();
     client.has(CLUSTER, &["a"]).await;
     let (status, reason, message) = refused(write(&client.bus, "a", None, Precondition::Any).await);
