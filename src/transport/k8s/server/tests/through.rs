@@ -177,3 +177,27 @@ async fn an_edit_of_what_is_not_there_or_no_message_writes_nothing() {
     owning.abort();
     served.end().await;
 }
+
+#[tokio::test]
+async fn a_value_is_written_as_its_data() {
+    let served = serve("").await;
+    served.kinds.set("core".into(), vec![Definition::guess(&Key::VALUE.into()).unwrap()]);
+    let mut owner = Owner {
+        writes: served.bus.own("core".into(), "core".into(), true),
+        bus: served.bus.ingress("core", "core"),
+    };
+    let value = json!({"apiVersion": "meshbus.dev/v1", "kind": "Value", "metadata": {"name": "limits"},
+        "spec": {"json": {"eu": 10}}})
+    .to_string();
+    let values = "/scopes/core/apis/meshbus.dev/v1/values";
+    let creating = served.call("POST", values, &[], value.as_bytes());
+    let owning = async {
+        let write = owner.next().await;
+        let Operation::Put(envelope) = &write.operation else { panic!("{write:?}") };
+        assert_eq!((&*write.key.name, &*envelope.data), ("limits", &br#"{"eu":10}"#[..]));
+        owner.take(write, "1").await;
+    };
+    let (created, ()) = tokio::join!(creating, owning);
+    assert_eq!(created.status.as_u16(), 201);
+    served.end().await;
+}

@@ -39,9 +39,9 @@ impl Writing<'_> {
             || self.built_in().is_some_and(|kind| kind.generation)
     }
 
-    /// Whether the kind is patched by strategic merge: only those whose types tell how.
+    /// Whether the kind is patched by strategic merge: only those whose types tell how. A cluster that owns it says so itself.
     pub(super) fn takes_strategic(&self) -> bool {
-        self.built_in().is_some()
+        self.built_in().is_some() || matches!(self.kind().origin, Origin::Cluster)
     }
 
     pub(super) fn creates_on_put(&self) -> bool {

@@ -16,6 +16,10 @@ const GENERATE_TRIES: usize = 8;
 /// How often a write that names no version is tried against others.
 const TRIES: usize = 16;
 
+/// How kinds are patched whose types do not tell how lists are merged.
+const WITHOUT_STRATEGIC: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+
 /// What becomes of an object when it is sent whole or in part.
 pub(super) enum Edit {
     /// It replaces what is there.
@@ -117,11 +121,7 @@ impl Writing<'_> {
                      application/strategic-merge-patch+json, application/apply-patch+yaml",
                 ));
             }
-            _ => {
-                return Err(body::unsupported(
-                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-                ));
-            }
+            _ => return Err(body::unsupported(WITHOUT_STRATEGIC)),
         };
         if self.is_local() {
             self.edit(&namespace, &name, &edit).await
@@ -241,6 +241,8 @@ impl Writing<'_> {
             }
             Edit::Strategic(wanted) => {
                 let schema = self.kind().schema.as_deref();
+                // Lists are merged by what is known of the kind, by nothing else.
+                schema.ok_or_else(|| body::unsupported(WITHOUT_STRATEGIC))?;
                 patch::strategic_merge(&live.object, wanted, schema)
                     .map_err(|error| Self::patch_error(&error))?
             }
