@@ -4,16 +4,20 @@
 //! the versions of that: what has not changed meanwhile is told to nobody. Beside the stream, writes of what it brought go
 //! to the same server, where that has meshbus's own service for them ([`writes`]).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use futures_util::future::BoxFuture;
 use http::Uri;
 use tracing::{debug, info};
 
-use super::config::ClientConfig;
+use super::codec::follow::Follow;
+use super::config::{ClientConfig, SubscribeConfig};
 use crate::core::delivery::{Assurance, Deliveries, Guarantee};
 use crate::core::{Error, ErrorKind, Outcome, Refused};
+use crate::schema::registry::Definition;
 use crate::transport::{Connector, Link};
 
 mod calls;
@@ -79,6 +83,8 @@ impl Client {
     async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
         let (link, writes) = link.split();
         let link = &link;
+        // Before there is any, so that the first can be written.
+        link.kinds.set(link.bus.scope().clone(), definitions(&self.config));
         let away = Refused::unavailable(&link.name, "it is connecting");
         let calls = tokio::select! {
             () = link.shutdown.drain() => return Ok(()),
@@ -114,6 +120,16 @@ impl Client {
         }
         error
     }
+}
+
+/// The kinds that are asked for, those that references lead to among them.
+fn definitions(config: &ClientConfig) -> Vec<Definition> {
+    let named = |entry: &SubscribeConfig| ByteString::from(entry.type_url.clone());
+    let followed = config.subscribe.iter().filter(|entry| entry.follow).map(named);
+    let follow = Follow::new(followed, config.allow_secrets);
+    let types: BTreeSet<ByteString> =
+        config.subscribe.iter().map(named).chain(follow.types().cloned()).collect();
+    types.iter().filter_map(Definition::guess).collect()
 }
 
 /// Answers deliveries, of which configurations allow none.

@@ -19,7 +19,7 @@ use crate::core::stats::ConnectorStats;
 use crate::core::{Cause, DecodeError, Error, ErrorKind};
 use crate::runtime::task;
 use crate::schema::protobuf::Descriptors;
-use crate::schema::registry::{Definition, Registry};
+use crate::schema::registry::Registry;
 use crate::transport::xds::codec::follow::Follow;
 use crate::transport::xds::codec::received::{Fault, Received, refusal};
 use crate::transport::xds::codec::refer::Reference;
@@ -112,9 +112,6 @@ impl<'a> Session<'a> {
                 session.want(Wants::new(type_url, []));
             }
         }
-        // Before there is any, so that the first can be written.
-        let definitions = session.types.keys().filter_map(Definition::guess).collect();
-        link.kinds.set(link.bus.scope().clone(), definitions);
         session
     }
 

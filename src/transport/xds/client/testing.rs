@@ -35,6 +35,7 @@ use crate::core::subscription::{Message, Start, Subscription};
 use crate::core::{Change, Error, Seq};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task;
+use crate::schema::registry::Registry;
 use crate::transport::xds::codec::services::UPDATE_ONCE;
 use crate::transport::xds::config::ClientConfig;
 use crate::transport::{Connector, Link, Ready};
@@ -57,6 +58,7 @@ type Run = (Client, Link, Result<(), Error>);
 /// A client that is run by a test in place of the supervisor.
 pub(super) struct Driven {
     pub(super) bus: Bus,
+    pub(super) kinds: Arc<Registry>,
     pub(super) stats: Arc<ConnectorStats>,
     pub(super) ready: Ready,
     pub(super) shutdown: Shutdown,
@@ -95,9 +97,10 @@ impl Driven {
             shutdown: Shutdown::new(),
             stats: Arc::new(ConnectorStats::default()),
         };
+        let kinds = Arc::clone(&link.kinds);
         let (stats, ready, shutdown) = (Arc::clone(&link.stats), link.ready.clone(), link.shutdown.clone());
         let idle = Some((client, link));
-        Self { bus, stats, ready, shutdown, mailbox, changes: changes.unwrap(), idle, task: None }
+        Self { bus, kinds, stats, ready, shutdown, mailbox, changes: changes.unwrap(), idle, task: None }
     }
 
     /// Takes other settings, as a reload does.

@@ -2,6 +2,7 @@
 
 use meshbus_proto::meshbus::{UpdateResponse, UpdateResult};
 use meshbus_proto::{google, xds};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -13,7 +14,7 @@ use crate::core::access::{Access, Action, Rule};
 use crate::core::bus::Bus;
 use crate::core::selector::TopicFilter;
 use crate::core::write::{Operation, Precondition, Stored};
-use crate::core::{Envelope, Key, Refused};
+use crate::core::{Envelope, ErrorKind, Key, Refused};
 use crate::runtime::task;
 use crate::schema::address::topic_of;
 use crate::transport::xds::codec::cluster::of_endpoints;
@@ -179,6 +180,16 @@ async fn a_server_without_the_service_is_named() {
         assert!(message.contains("\"istiod\"") && message.contains(&server), "{message}");
     }
     client.end().await;
+}
+
+#[tokio::test]
+async fn the_kinds_that_are_asked_for_are_known_before_the_server_is_reached() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut client = Driven::new(closed, "subscribe: [{type: cds, follow: true}, {type: v1/ConfigMap}]");
+    client.run();
+    assert_eq!(client.ended().await.unwrap_err().kind, ErrorKind::Unreachable);
+    let kinds: Vec<String> = client.kinds.of(SCOPE).iter().map(|kind| kind.kind.clone()).collect();
+    assert_eq!(kinds, ["ConfigMap", "Cluster", "ClusterLoadAssignment"]);
 }
 
 /// A client of a server whose writes a test answers.
