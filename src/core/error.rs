@@ -185,6 +185,19 @@ pub enum Refused {
     Closed,
 }
 
+impl Refused {
+    /// The connector that owns a scope cannot write now, which leaves nothing written.
+    pub fn unavailable(owner: &ByteString, why: impl fmt::Display) -> Self {
+        Self::Owner {
+            owner: owner.clone(),
+            reason: ByteString::from_static("ServiceUnavailable"),
+            message: format!("the connector {:?} is not connected: {why}", &**owner).into(),
+            status: 503,
+            body: Bytes::new(),
+        }
+    }
+}
+
 /// What a panic said, as far as it is text.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload

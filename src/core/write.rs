@@ -1,5 +1,6 @@
 //! Writes of state: what is asked, under which precondition, and how the owner answers.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,6 +77,9 @@ pub struct Confirmed {
     pub data: Bytes,
     /// Whether a key that was to be deleted still exists: its source has something to do first.
     pub remains: bool,
+    /// The version that the source's stream shows in place of the one it gave, where another write came after it before
+    /// it was shown.
+    pub overtaken_by: Option<Version>,
 }
 
 impl From<Version> for Confirmed {
@@ -107,9 +111,23 @@ pub struct Write {
 pub struct Writes(pub(crate) mpsc::Receiver<Write>);
 
 impl Writes {
+    /// Of a connector that gets none.
+    pub fn none() -> Self {
+        Self(mpsc::channel(1).1)
+    }
+
     /// The next write; `None` when the bus is gone. Cancel safe.
     pub async fn recv(&mut self) -> Option<Write> {
         self.0.recv().await
+    }
+
+    /// Answers all with the same refusal: the source is away. Cancel safe.
+    pub async fn refuse(&mut self, refused: &Refused) -> Infallible {
+        while let Some(write) = self.recv().await {
+            // Whoever wrote may have gone.
+            drop(write.answer.send(Err(refused.clone())));
+        }
+        std::future::pending().await
     }
 }
 
@@ -253,8 +271,9 @@ impl Bus {
             Ok(Confirmed { version, data, .. }) if dry_run => {
                 Ok(Stored { seq: Seq::default(), version, created, data })
             }
-            Ok(Confirmed { version, data, remains }) => {
-                let seq = self.shown(&key, (!deletes || remains).then_some(&version), follow).await?;
+            Ok(Confirmed { version, data, remains, overtaken_by }) => {
+                let left = (!deletes || remains).then_some(&version);
+                let seq = self.shown(&key, overtaken_by.as_ref().or(left), follow).await?;
                 Ok(Stored { seq, version, created, data })
             }
             Err(refused) => Err(refused),
@@ -273,8 +292,11 @@ impl Bus {
             }
             match follow.next().await? {
                 Message::Batch(records) => {
-                    // A version that was overtaken at once was shown all the same.
-                    let shown = records.iter().find(|record| Some(&version_of(record)) == version);
+                    // What was overtaken at once was shown all the same.
+                    let shown = records.iter().find(|record| match version {
+                        Some(version) => version_of(record) == *version,
+                        None => matches!(record.envelope.change, Change::Delete(..)),
+                    });
                     if let Some(record) = shown {
                         return Some(record.seq);
                     }

@@ -34,6 +34,23 @@ pub struct Link {
     pub stats: Arc<ConnectorStats>,
 }
 
+impl Link {
+    /// All but the writes, as another link that has none, and the writes: for runs that take them beside the rest.
+    pub fn split(&mut self) -> (Self, &mut Writes) {
+        let rest = Self {
+            name: self.name.clone(),
+            bus: self.bus.clone(),
+            deliveries: Deliveries(Arc::clone(&self.deliveries.0)),
+            writes: Writes::none(),
+            kinds: Arc::clone(&self.kinds),
+            ready: self.ready.clone(),
+            shutdown: self.shutdown.clone(),
+            stats: Arc::clone(&self.stats),
+        };
+        (rest, &mut self.writes)
+    }
+}
+
 /// A connector's readiness, shown by `/readyz` with the reason.
 #[derive(Clone, Debug)]
 pub struct Ready {

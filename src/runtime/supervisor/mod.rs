@@ -11,7 +11,8 @@
 //! | `Busy(d)` | a new run after `d`, at most 5 minutes |
 //! | `Denied` | none until [`Supervisor::retry_denied`] or a new start |
 //!
-//! While draining, a connector that is down is called again only if deliveries wait for it.
+//! While draining, a connector that is down is called again only if deliveries wait for it. Deliveries wait for a
+//! connector that is down; writes of what it owns are refused at once, since their writers wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::{Progress, State};
 use crate::core::error::{causes, panic_message};
-use crate::core::{Error, ErrorKind};
+use crate::core::{Error, ErrorKind, Refused};
 use crate::runtime::backoff::Backoff;
 use crate::transport::{Connector, Link};
 
@@ -60,18 +60,25 @@ pub(super) async fn supervise(
                 let reason = reason(&ended);
                 warn!(connector = %name, error = %reason, retry_in = ?wait, "connector failed");
                 link.ready.down(reason.clone());
+                let down = Refused::unavailable(&name, &reason);
                 progress.failed(State::Waiting, reason);
-                pause(&link, wait).await
+                let (rest, writes) = link.split();
+                tokio::select! {
+                    again = pause(&rest, wait) => again,
+                    never = writes.refuse(&down) => match never {},
+                }
             }
             Next::Denied => {
                 let reason = reason(&ended);
                 error!(connector = %name, error = %reason, "connector was refused, not tried again until a reload");
                 link.ready.down(reason.clone());
+                let down = Refused::unavailable(&name, &reason);
                 progress.failed(State::Denied, reason);
                 backoff.reset();
                 tokio::select! {
                     () = progress.retry.notified() => true,
                     () = link.shutdown.drain() => false,
+                    never = link.writes.refuse(&down) => match never {},
                 }
             }
         };

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::core::delivery::{Answers, Assurance, Deliveries, Delivery, Guarantee, Mailbox, Outcome};
-use crate::core::{Bus, BusOptions, Envelope, Error, ErrorKind, Seq};
+use crate::core::write::{Operation, Precondition, Writes};
+use crate::core::{Bus, BusOptions, Envelope, Error, ErrorKind, Key, Refused, Seq};
 use crate::runtime::shutdown::Shutdown;
 
 /// What a fake connector does in one run.
@@ -74,7 +75,7 @@ fn link(mailbox: &Arc<Mailbox>) -> Link {
         name: "fake".into(),
         bus: Bus::new(BusOptions::default()).ingress("fake", "fake"),
         deliveries: Deliveries(Arc::clone(mailbox)),
-        writes: crate::core::write::Writes(mpsc::channel(1).1),
+        writes: Writes::none(),
         kinds: Arc::default(),
         ready: crate::transport::Ready::new(),
         shutdown: Shutdown::new(),
@@ -281,4 +282,27 @@ async fn a_start_under_a_name_in_use_ends_the_one_before() {
     let (_second, _) = start(&supervisor, "a", &[Act::Serve]);
     assert!(first.recv().await.is_none(), "the first one still runs");
     reach(&supervisor, "a", State::Ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_of_what_a_connector_owns_are_refused_at_once_while_it_is_down() {
+    for (act, state) in [
+        (Act::Fail(ErrorKind::Busy(Duration::from_secs(100))), State::Waiting),
+        (Act::Fail(ErrorKind::Denied), State::Denied),
+    ] {
+        let (supervisor, mailbox) = (Supervisor::new(), Arc::new(Mailbox::default()));
+        let mut link = link(&mailbox);
+        let bus = Bus::clone(&link.bus);
+        link.writes = bus.own("fake".into(), "fake".into(), true);
+        let (began, _begins) = mpsc::channel(1000);
+        supervisor.start("fake", Box::new(Fake { acts: vec![act], runs: 0, began }), link);
+        reach(&supervisor, "fake", state).await;
+        let started = Instant::now();
+        let key = Key::new("fake", Key::VALUE, "a");
+        let refused = bus.write(key, Operation::Delete, Precondition::Any, false).await.unwrap_err();
+        let Refused::Owner { status: 503, message, .. } = &refused else { panic!("{refused}") };
+        assert!(message.starts_with("the connector \"fake\" is not connected: peer:1: "), "{message}");
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        supervisor.stop_all(Duration::ZERO).await;
+    }
 }

@@ -35,7 +35,11 @@
 //!
 //! Writes are a service of their own, `meshbus.xds.v1.UpdateService` (`proto/meshbus/xds/v1/update.proto`): resources and
 //! names to delete, each under the version that it is to have, each with a status of its own. They go to the owner of the
-//! key and need `write` at its topic.
+//! key and need `write` at its topic. A client that is such a bus itself hands writes of its scope to its server by that
+//! service, and answers them with the server's status when the stream has shown what they made: so it takes writes of what
+//! it subscribes to. At a server without the service they are refused (405), and while there is no connection as well (503).
+//! A client of the state of the world with the feature `meshbus.resource-versions` is told each resource in a `Resource`, with
+//! its name and version, which a condition of a write is about.
 //!
 //! Beside what is in the table, `istio.io/connections` are the nodes that are connected, by the id of their connection, and
 //! `istio.io/connect`, `istio.io/disconnect` and `istio.io/nack` what happened to them: the last thousand of each, with
@@ -58,7 +62,7 @@
 //! where `descriptors` have it, else a `Struct`.
 //!
 //! Not supported: `istio.io/debug/config_dump`, compressed messages, times to live in the state of the world; of the client,
-//! times to live and aliases. In the state of the world one request names all that is wanted of a type: servers in Go take
+//! times to live and aliases that it is told, and media types of what is written. In the state of the world one request names all that is wanted of a type: servers in Go take
 //! 4 MiB, unless they are told otherwise.
 //!
 //! [xDS transport protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol

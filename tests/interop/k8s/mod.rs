@@ -7,11 +7,11 @@ mod cli;
 mod events;
 mod in_step;
 mod informers;
-mod kubectl;
+pub(crate) mod kubectl;
 mod python;
 mod recordings;
 mod replay;
-mod rig;
+pub(crate) mod rig;
 mod through;
 mod wants;
 #[cfg(feature = "envoy")]

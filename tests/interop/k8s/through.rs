@@ -219,6 +219,20 @@ async fn a_bus_can_be_the_cluster_of_another() {
     );
     let data: Value = serde_json::from_str(&there.1).expect("JSON");
     assert_eq!(data, json!({"eu": "10", "us": "20"}));
+    // By strategic merge, as kubectl patches and applies kinds that it knows.
+    let applied = |asia: &str| {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "applied", "namespace": "default"}, "data": {"asia": asia}});
+        between.file("applied.json", &map)
+    };
+    for kubectl in &kubectls() {
+        between.good(kubectl, &["patch", "configmap", "limits", "-p", r#"{"data": {"us": "30"}}"#]);
+        between.good(kubectl, &["apply", "-f", &applied("1")]);
+        between.good(kubectl, &["apply", "-f", &applied("2")]);
+        let said = between.good(kubectl, &["get", "configmap", "applied", "-o", "jsonpath={.data.asia}"]);
+        assert_eq!(said, "2");
+        between.good(kubectl, &["delete", "configmap", "applied"]);
+    }
     between.good(kubectl, &["delete", "configmap", "limits"]);
     assert!(between.good(kubectl, &["get", "configmaps"]).contains("No resources found"));
 }

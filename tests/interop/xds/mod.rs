@@ -19,3 +19,4 @@ mod services;
 mod taken_in;
 mod to_cluster;
 mod updates;
+mod writes;

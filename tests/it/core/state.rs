@@ -11,7 +11,7 @@ use meshbus::core::route::Router;
 use meshbus::core::selector::{Dialect, Selector};
 use meshbus::core::state::{Held, State, StateBound};
 use meshbus::core::subscription::{Message, Start};
-use meshbus::core::write::{Operation, Precondition, Stored};
+use meshbus::core::write::{Confirmed, Operation, Precondition, Stored};
 use meshbus::core::{Bus, BusOptions, Cause, Change, Envelope, Key, Outcome, Refused, Seq, Topic};
 use proptest::prelude::*;
 
@@ -141,6 +141,39 @@ async fn a_write_through_is_answered_when_the_stream_shows_it_or_times_out() {
     let late = bus.write(key.clone(), put(), Precondition::Any, false).await;
     assert_eq!(late, Err(Refused::Timeout { owner: "east".into() }));
     drop(source);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_through_that_another_came_after_is_answered_as_it_was_done() {
+    let bus = small_bus(100);
+    let mut writes = bus.own("east".into(), "east".into(), true);
+    let ingress = bus.ingress("east", "east");
+    let key = Key::new("east", Key::VALUE, "x");
+    let topic = Topic::parse("x").expect("valid");
+    let put = |version: &'static str| Envelope::put(topic.clone(), key.clone(), version, Bytes::new());
+    let source = async {
+        // Of its stream only the later version was shown.
+        let write = writes.recv().await.expect("the put comes");
+        ingress.publish(vec![put("v2")]).await;
+        let overtaken_by = Some("v2".into());
+        write
+            .answer
+            .send(Ok(Confirmed { version: "v1".into(), overtaken_by, ..Confirmed::default() }))
+            .expect("somebody waits");
+        let write = writes.recv().await.expect("the deletion comes");
+        ingress.publish(vec![Envelope::delete(topic.clone(), key.clone(), "v2", Cause::Deleted)]).await;
+        ingress.publish(vec![put("v3")]).await;
+        write.answer.send(Ok(meshbus::core::Version::from("v2").into())).expect("somebody waits");
+    };
+    let writing = async {
+        let operation = Operation::Put(Box::new(put("")));
+        let stored = bus.write(key.clone(), operation, Precondition::Any, false).await.expect("confirmed");
+        assert_eq!(stored.version, "v1", "what the writer made");
+        let deleted = bus.write(key.clone(), Operation::Delete, Precondition::Any, false).await;
+        let held = bus.get(&key).expect("created again");
+        assert!(deleted.expect("confirmed").seq < held.seq);
+    };
+    tokio::join!(source, writing);
 }
 
 #[tokio::test]

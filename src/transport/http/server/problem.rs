@@ -102,7 +102,7 @@ impl Problem {
             Refused::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
             other => status_of(other),
         };
-        let read_only = matches!(refused, Refused::MethodNotAllowed { .. });
+        let read_only = status == StatusCode::METHOD_NOT_ALLOWED;
         Self { read_only, ..Self::new(status, refused.to_string()) }
     }
 }

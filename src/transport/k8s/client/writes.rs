@@ -169,7 +169,7 @@ impl Writer<'_> {
         let object: Value = serde_json::from_slice(&data).unwrap_or_default();
         let remains = remains(&object);
         let version = text(&object, "/metadata/resourceVersion").unwrap_or_default().to_owned();
-        Ok(Confirmed { version: version.into(), data, remains })
+        Ok(Confirmed { version: version.into(), data, remains, overtaken_by: None })
     }
 
     fn written(&self, dry_run: bool, answer: Result<Bytes, Failure>) -> Result<Confirmed, Refusal> {
@@ -178,7 +178,7 @@ impl Writer<'_> {
         // What was only tried has none.
         let version = text(&object, "/metadata/resourceVersion").or(dry_run.then_some(""));
         let version = version.ok_or(Refusal::Unknown)?;
-        Ok(Confirmed { version: version.into(), data, remains: false })
+        Ok(Confirmed { version: version.into(), data, ..Confirmed::default() })
     }
 
     fn refused(&self, failure: Failure) -> Refusal {

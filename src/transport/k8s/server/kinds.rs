@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use super::Shared;
 use super::kind::{Form, Kind, Origin};
 use super::view::is_secret;
-use crate::core::Seq;
 use crate::core::record::Record;
 use crate::core::state::{Held, Snapshot};
 use crate::core::write::Ownership;
+use crate::core::{Key, Seq};
 use crate::schema::kinds::{KINDS, OWN, PROTO_PREFIX, proto_name, short_name};
 use crate::schema::registry::Definition;
 use crate::transport::k8s::codec::builtin;
@@ -139,7 +139,7 @@ impl Kept {
             .map(|held| (held.seq(), parse(&held.record()).map(Arc::new)))
             .collect();
         let types: Vec<ByteString> = snapshot.types(scope).cloned().collect();
-        let mut kinds = Vec::new();
+        let (mut kinds, mut wanted) = (Vec::new(), types.clone());
         if ownership == Some(Ownership::Local) {
             kinds.extend(builtin::all().iter().map(|kind| built_in(kind, ALL)));
             kinds.extend(KINDS.iter().filter_map(|own| bus_kind(own.type_url)));
@@ -148,9 +148,10 @@ impl Kept {
             }
         } else {
             let told = shared.registry.of(scope);
-            kinds.extend(told.iter().map(|definition| cluster(definition, writable, &crds)));
+            let (made, objects): (Vec<_>, Vec<_>) = told.iter().partition(|it| is_made(&it.type_url));
+            kinds.extend(objects.into_iter().map(|definition| cluster(definition, writable, &crds)));
+            wanted.extend(made.into_iter().map(|definition| definition.type_url.clone()));
         }
-        let mut wanted = types.clone();
         if ownership == Some(Ownership::Local) {
             // Also before there is any, so that the first can be created.
             let messages = shared.registry.descriptors();
@@ -254,8 +255,9 @@ fn cluster(definition: &Arc<Definition>, writable: bool, crds: &[(Seq, Option<Ar
 
 /// A kind there is or may be state of. One that would be named as another is, or that has no name of its own, is a `Resource`.
 fn found(shared: &Shared, type_url: &ByteString, writable: bool, kinds: &[Kind]) -> Option<Kind> {
-    let verbs = if writable { ALL } else { READ };
     let message = proto_name(type_url);
+    let told_only = is_own(type_url) && *type_url != Key::VALUE;
+    let verbs = if writable && !told_only { ALL } else { READ };
     let taken = |definition: &Definition| {
         kinds.iter().any(|kind| {
             kind.definition.group == definition.group
@@ -276,16 +278,25 @@ fn found(shared: &Shared, type_url: &ByteString, writable: bool, kinds: &[Kind])
         }
         definition.short_names.extend(short_name(message).map(str::to_owned));
     }
-    let own = OWN.split('/').next() == Some(definition.group.as_str());
     Some(Kind {
         origin: Origin::Found,
-        form: if own || message.is_some() { Form::Made } else { Form::Object },
+        form: if is_made(type_url) { Form::Made } else { Form::Object },
         stored_as: type_url.clone(),
         verbs,
         schema: None,
         messages: message.map(|_| shared.registry.descriptors()),
         definition: Arc::new(definition),
     })
+}
+
+/// Whether objects of a type are made around its data.
+fn is_made(type_url: &str) -> bool {
+    proto_name(type_url).is_some() || is_own(type_url)
+}
+
+/// Whether a type is one of the bus's own.
+fn is_own(type_url: &str) -> bool {
+    type_url.split('/').next() == OWN.split('/').next()
 }
 
 /// The kind of a message that has no name of its own: nested in another, or named as something else is.

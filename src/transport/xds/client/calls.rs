@@ -55,7 +55,16 @@ pub(super) struct Responses {
     frames: Frames,
     state: State,
     /// With which status it ended.
-    status: Option<Code>,
+    status: Option<Status>,
+}
+
+/// Why a call of one request has no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// The server says why.
+    Refused(Status),
+    /// It broke: whether the server has done it is not known.
+    Broken(String),
 }
 
 enum State {
@@ -67,17 +76,42 @@ impl Calls {
     /// Opens a stream of the aggregated service.
     pub(super) fn stream(&self, variant: Variant) -> Call {
         let (requests, waiting) = mpsc::channel(REQUESTS_WAITING);
-        let request = self.request(aggregated(variant), StreamBody::new(frames(waiting)));
+        let responses = self.open(aggregated(variant), StreamBody::new(frames(waiting)));
+        Call { peer: self.peer.clone(), requests, responses }
+    }
+
+    /// Makes a call of one request, which is given in its frame, and gives the response to it.
+    ///
+    /// # Errors
+    /// The server's own status, or how the call broke.
+    pub(super) async fn unary(&self, path: &'static str, frame: Bytes) -> Result<Bytes, Unanswered> {
+        let body = stream::iter([Ok(Frame::data(frame))]);
+        let mut responses = self.open(path, StreamBody::new(Box::pin(body)));
+        let answer = responses.next().await;
+        let error = match &answer {
+            // The status follows the message.
+            Ok(_) => responses.next().await.err(),
+            Err(_) => None,
+        };
+        match (answer, responses.status) {
+            (_, Some(status)) if status.code != Code::Ok => Err(Unanswered::Refused(status)),
+            (Ok(message), _) if error.is_some() => Ok(message),
+            (Ok(_), _) => Err(Unanswered::Broken("the server answers one request twice".to_owned())),
+            (Err(error), _) => Err(Unanswered::Broken(causes(&error))),
+        }
+    }
+
+    fn open(&self, path: &'static str, body: Sent) -> Responses {
+        let request = self.request(path, body);
         let mut sender = self.sender.clone();
         // The connection goes on for as long as the body is read.
         let opening = async move { sender.send_request(request).await };
-        let responses = Responses {
+        Responses {
             peer: self.peer.clone(),
             frames: Frames::new(self.max_response),
             state: State::Opening(opening.boxed()),
             status: None,
-        };
-        Call { peer: self.peer.clone(), requests, responses }
+        }
     }
 
     fn request(&self, path: &'static str, body: Sent) -> Request<Sent> {
@@ -104,7 +138,7 @@ fn frames(
 impl Responses {
     /// With which status the server ended the stream.
     pub(super) fn status(&self) -> Option<Code> {
-        self.status
+        self.status.as_ref().map(|status| status.code)
     }
 
     /// The next message. May be dropped at any time: nothing is lost.
@@ -131,7 +165,7 @@ impl Responses {
                             Err(trailers) => {
                                 let trailers = trailers.into_trailers().unwrap_or_default();
                                 let ends = Status::of_trailers(&trailers);
-                                *status = ends.as_ref().map(|ends| ends.code);
+                                status.clone_from(&ends);
                                 return Err(ended(peer, ends));
                             }
                         },
@@ -143,7 +177,11 @@ impl Responses {
 }
 
 /// The body of an answer that is one of gRPC; `status` is what it ended with at once.
-fn checked(peer: &str, response: Response<Incoming>, status: &mut Option<Code>) -> Result<Incoming, Error> {
+fn checked(
+    peer: &str,
+    response: Response<Incoming>,
+    status: &mut Option<Status>,
+) -> Result<Incoming, Error> {
     let headers = response.headers();
     let grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     if response.status() != StatusCode::OK || !headers.get(CONTENT_TYPE).is_some_and(grpc) {
@@ -152,12 +190,13 @@ fn checked(peer: &str, response: Response<Incoming>, status: &mut Option<Code>) 
             _ => ErrorKind::Protocol,
         };
         let reason = format!("answers HTTP {} and no gRPC", response.status().as_u16());
+        *status = Some(Status::new(Code::of_http(response.status()), reason.clone()));
         return Err(Error::new(kind, peer).because(reason));
     }
     // Without a body the status stands in the head.
     if response.body().is_end_stream() || headers.contains_key(STATUS) {
         let ends = Status::of_trailers(headers);
-        *status = ends.as_ref().map(|ends| ends.code);
+        status.clone_from(&ends);
         return Err(ended(peer, ends));
     }
     Ok(response.into_body())

@@ -1,12 +1,13 @@
 //! From a response to the table: what there is, what is gone, and what could not be taken.
 
-use std::collections::HashMap as Map;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use tracing::debug;
 
+use super::told::Told;
 use crate::core::bus::Ingress;
 use crate::core::state::{Held, Snapshot, version_of};
 use crate::core::{Cause, Change, Envelope, Key, Refused, Topic, Version};
@@ -22,15 +23,11 @@ use crate::transport::xds::codec::wants::Wants;
 /// Resources that are published at a time.
 const BATCH: usize = 256;
 
-/// The versions that a server gave, where the table has another: of the same bytes, so that they are no change.
-#[derive(Debug, Default)]
-pub(super) struct Versions(HashMap<ByteString, HashMap<ByteString, Version>>);
-
 /// Puts what a server tells into the scope.
 #[derive(Debug)]
 pub(super) struct Intake<'a> {
     bus: &'a Ingress,
-    versions: &'a mut Versions,
+    told: &'a Told,
 }
 
 /// What became of a response.
@@ -44,32 +41,16 @@ pub(super) struct Taken {
     pub(super) faults: Vec<Fault>,
 }
 
-impl Versions {
-    fn note(&mut self, key: &Key, given: Option<&Version>, held: &Version) {
-        match given.filter(|given| *given != held) {
-            Some(given) => {
-                let of_type = self.0.entry(key.type_url.clone()).or_default();
-                of_type.insert(key.name.clone(), given.clone());
-            }
-            None => self.forget(&key.type_url, &key.name),
-        }
-    }
-
-    fn forget(&mut self, type_url: &str, name: &str) {
-        if let Some(of_type) = self.0.get_mut(type_url) {
-            of_type.remove(name);
-        }
-    }
-
-    fn get(&self, type_url: &str, name: &str) -> Option<&Version> {
-        self.0.get(type_url)?.get(name)
-    }
-}
-
 impl<'a> Intake<'a> {
     /// For the scope that `bus` owns.
-    pub(super) fn new(bus: &'a Ingress, versions: &'a mut Versions) -> Self {
-        Self { bus, versions }
+    pub(super) fn new(bus: &'a Ingress, told: &'a Told) -> Self {
+        told.follow_nothing();
+        Self { bus, told }
+    }
+
+    /// What was told of single resources.
+    pub(super) fn told(&self) -> &'a Told {
+        self.told
     }
 
     /// The bus, as its owner.
@@ -132,7 +113,7 @@ impl<'a> Intake<'a> {
                     Ok(_) => taken.put.push((name, data)),
                     Err(refused) => {
                         let reason = format!("not stored: {refused}");
-                        self.versions.forget(wants.type_url(), &name);
+                        self.told.forget(wants.type_url(), &name);
                         taken.faults.push(Fault { name: Some(name), reason });
                     }
                 }
@@ -161,7 +142,7 @@ impl<'a> Intake<'a> {
             }
             _ => given.clone().unwrap_or_else(|| digest_of(data).into()),
         };
-        self.versions.note(key, given.as_ref(), &version);
+        self.told.note(key, given.as_ref(), &version);
         // A copy: a part of a response would keep all of it for as long as the resource is there.
         let data = match held {
             Some(record) if record.envelope.data == *data => record.envelope.data.clone(),
@@ -184,7 +165,7 @@ impl<'a> Intake<'a> {
         for names in names.chunks(BATCH) {
             let mut batch = Vec::with_capacity(names.len());
             for name in names {
-                self.versions.forget(type_url, name);
+                self.told.gone(type_url, name);
                 let key = Key::new(self.bus.scope().clone(), type_url.clone(), name.clone());
                 if let Some(record) = snapshot.get(&key)
                     && let Change::Put(_, version) = &record.envelope.change
@@ -215,13 +196,13 @@ impl<'a> Intake<'a> {
     }
 
     /// The versions of what the table has and is wanted, as the server gave them.
-    pub(super) fn known(&self, wants: &Wants) -> Map<String, String> {
+    pub(super) fn known(&self, wants: &Wants) -> HashMap<String, String> {
         let snapshot = self.bus.snapshot();
         let range = snapshot.range(Some(self.bus.scope()), Some(wants.type_url()), None);
         let known = range.map(Held::record).filter_map(|record| {
             let name = &record.envelope.change.key()?.name;
-            let given = self.versions.get(wants.type_url(), name);
-            let version = given.cloned().unwrap_or_else(|| version_of(&record));
+            let given = self.told.given(wants.type_url(), name);
+            let version = given.unwrap_or_else(|| version_of(&record));
             wants.wants(name).then(|| (name.to_string(), version.to_string()))
         });
         known.collect()

@@ -1,9 +1,11 @@
 //! What a client keeps from stream to stream, beside the table.
 
+use std::sync::Arc;
+
 use bytestring::ByteString;
 use hashbrown::HashSet;
 
-use super::intake::Versions;
+use super::told::Told;
 
 /// Most bytes of a request, where it can be helped: servers written in Go refuse more than 4 MiB.
 const REQUEST_MAX: usize = 3 << 20;
@@ -13,7 +15,7 @@ const REQUEST_MIN: usize = 64 << 10;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    pub(super) versions: Versions,
+    pub(super) told: Arc<Told>,
     pub(super) learned: Learned,
 }
 

@@ -1,17 +1,23 @@
 //! The client: takes in what a management server tells, as one node.
 //!
 //! A run is one stream at one server. What was taken in stays in the table when it ends, and the next one goes on with
-//! the versions of that: what has not changed meanwhile is told to nobody.
+//! the versions of that: what has not changed meanwhile is told to nobody. Beside the stream, writes of what it brought go
+//! to the same server, where that has meshbus's own service for them ([`writes`]).
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
+use bytestring::ByteString;
 use futures_util::future::BoxFuture;
 use http::Uri;
 use tracing::{debug, info};
 
-use super::config::ClientConfig;
+use super::codec::follow::Follow;
+use super::config::{ClientConfig, SubscribeConfig};
 use crate::core::delivery::{Assurance, Deliveries, Guarantee};
-use crate::core::{Error, ErrorKind, Outcome};
+use crate::core::{Error, ErrorKind, Outcome, Refused};
+use crate::schema::registry::Definition;
 use crate::transport::{Connector, Link};
 
 mod calls;
@@ -21,6 +27,8 @@ mod memory;
 mod of_type;
 mod session;
 mod stream;
+mod told;
+mod writes;
 
 #[cfg(test)]
 mod testing;
@@ -30,6 +38,7 @@ mod tests;
 use calls::Calls;
 use memory::Memory;
 use session::Session;
+use writes::Writer;
 
 /// A connector to one management server, or to several that tell the same.
 pub struct Client {
@@ -72,18 +81,27 @@ impl Client {
 
     /// One stream, from its opening to its end.
     async fn connected(&mut self, link: &mut Link) -> Result<(), Error> {
+        let (link, writes) = link.split();
+        let link = &link;
+        // Before there is any, so that the first can be written.
+        link.kinds.set(link.bus.scope().clone(), definitions(&self.config));
+        let away = Refused::unavailable(&link.name, "it is connecting");
         let calls = tokio::select! {
             () = link.shutdown.drain() => return Ok(()),
             calls = self.dial() => calls.map_err(|error| self.lasting(error))?,
+            never = writes.refuse(&away) => match never {},
         };
         link.stats.connected.add(1);
         info!(connector = %link.name, peer = calls.peer, "connected");
+        let told = Arc::clone(&self.memory.told);
+        let writer = Writer::new(&self.config, &calls, link, &told);
         let mut session = Session::new(&self.config, &calls.peer, link, &mut self.memory);
         let ended = tokio::select! {
             biased;
             // Also while the bus has no room for what came.
             () = link.shutdown.drain() => None,
             error = stream::run(&mut session, calls.stream(self.config.variant())) => Some(error),
+            never = writer.run(writes) => match never {},
         };
         let heard = session.has_heard();
         if !heard {
@@ -102,6 +120,16 @@ impl Client {
         }
         error
     }
+}
+
+/// The kinds that are asked for, those that references lead to among them.
+fn definitions(config: &ClientConfig) -> Vec<Definition> {
+    let named = |entry: &SubscribeConfig| ByteString::from(entry.type_url.clone());
+    let followed = config.subscribe.iter().filter(|entry| entry.follow).map(named);
+    let follow = Follow::new(followed, config.allow_secrets);
+    let types: BTreeSet<ByteString> =
+        config.subscribe.iter().map(named).chain(follow.types().cloned()).collect();
+    types.iter().filter_map(Definition::guess).collect()
 }
 
 /// Answers deliveries, of which configurations allow none.
@@ -131,9 +159,11 @@ impl Connector for Client {
             };
             ready.ended(&result);
             if result.is_ok() {
+                let away = Refused::unavailable(&link.name, "it is stopping");
                 tokio::select! {
                     () = shutdown.end() => {}
                     () = refuse(&mut link.deliveries) => {}
+                    never = link.writes.refuse(&away) => match never {},
                 }
             }
             result
@@ -148,5 +178,9 @@ impl Connector for Client {
                 "XDS: what resources are is told again after a restart, what they were meanwhile is not"
                     .into(),
         }
+    }
+
+    fn writes(&self) -> bool {
+        true
     }
 }

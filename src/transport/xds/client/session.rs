@@ -78,14 +78,14 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// For one stream, which [`begin`](Self::begin)s before it goes on.
     pub(super) fn new(config: &ClientConfig, peer: &str, link: &'a Link, memory: &'a mut Memory) -> Self {
-        let Memory { versions, learned } = memory;
+        let Memory { told, learned } = memory;
         let followed = config.subscribe.iter().filter(|entry| entry.follow);
         let follow = Follow::new(followed.map(|entry| entry.type_url.clone().into()), config.allow_secrets);
         let mut session = Self {
             name: link.name.clone(),
             variant: config.variant(),
             node: Some(config.node(link.bus.name())),
-            intake: Intake::new(&link.bus, versions),
+            intake: Intake::new(&link.bus, told),
             kinds: &link.kinds,
             stats: &link.stats,
             ready: &link.ready,
@@ -350,6 +350,7 @@ impl<'a> Session<'a> {
             for (type_url, name) in dropped {
                 let type_url = ByteString::from_static(type_url);
                 let Some(of) = self.types.get_mut(&type_url) else { continue };
+                self.intake.told().follow(&type_url, &name, false);
                 if of.wants.unfollow(&name) {
                     self.delete(&type_url, vec![name]).await;
                 }
@@ -360,6 +361,7 @@ impl<'a> Session<'a> {
     fn add(&mut self, references: Vec<Reference>) {
         for (type_url, name) in references {
             if let Some(of) = self.types.get_mut(type_url) {
+                self.intake.told().follow(of.wants.type_url(), &name, true);
                 of.wants.follow(name);
             }
         }

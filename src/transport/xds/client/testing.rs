@@ -10,15 +10,16 @@ use futures_util::{FutureExt, Stream, stream};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use meshbus_proto::google::Any;
+use meshbus_proto::meshbus::{UpdateRequest, UpdateResponse};
 use meshbus_proto::xds::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
-use tonic::server::{Grpc, StreamingService};
+use tonic::server::{Grpc, StreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
@@ -34,6 +35,8 @@ use crate::core::subscription::{Message, Start, Subscription};
 use crate::core::{Change, Error, Seq};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task;
+use crate::schema::registry::Registry;
+use crate::transport::xds::codec::services::UPDATE_ONCE;
 use crate::transport::xds::config::ClientConfig;
 use crate::transport::{Connector, Link, Ready};
 
@@ -55,6 +58,7 @@ type Run = (Client, Link, Result<(), Error>);
 /// A client that is run by a test in place of the supervisor.
 pub(super) struct Driven {
     pub(super) bus: Bus,
+    pub(super) kinds: Arc<Registry>,
     pub(super) stats: Arc<ConnectorStats>,
     pub(super) ready: Ready,
     pub(super) shutdown: Shutdown,
@@ -87,15 +91,16 @@ impl Driven {
             name: SCOPE.into(),
             bus: bus.ingress(SCOPE, SCOPE),
             deliveries: Deliveries(Arc::clone(&mailbox)),
-            writes: bus.own(SCOPE.into(), SCOPE.into(), false),
+            writes: bus.own(SCOPE.into(), SCOPE.into(), true),
             kinds: Arc::default(),
             ready: Ready::new(),
             shutdown: Shutdown::new(),
             stats: Arc::new(ConnectorStats::default()),
         };
+        let kinds = Arc::clone(&link.kinds);
         let (stats, ready, shutdown) = (Arc::clone(&link.stats), link.ready.clone(), link.shutdown.clone());
         let idle = Some((client, link));
-        Self { bus, stats, ready, shutdown, mailbox, changes: changes.unwrap(), idle, task: None }
+        Self { bus, kinds, stats, ready, shutdown, mailbox, changes: changes.unwrap(), idle, task: None }
     }
 
     /// Takes other settings, as a reload does.
@@ -218,17 +223,31 @@ where
     Q: prost::Message + Default + Send + Sync + 'static,
     R: prost::Message + Default + Send + Sync + 'static,
 {
+    /// One without the service that writes.
     pub(super) async fn start() -> Self {
+        Self::serve(None).await
+    }
+
+    /// One whose writes a test answers by hand.
+    pub(super) async fn start_with_writes() -> (Self, mpsc::Receiver<Update>) {
+        let (asked, updates) = mpsc::channel(16);
+        (Self::serve(Some(Updates(asked))).await, updates)
+    }
+
+    async fn serve(updates: Option<Updates>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (opened, streams) = mpsc::channel(16);
         let task = task::spawn("scripted server", async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let opened = opened.clone();
+                let (opened, updates) = (opened.clone(), updates.clone());
                 drop(task::spawn("scripted connection", async move {
-                    let service = service_fn(move |request| {
-                        let opened = opened.clone();
+                    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let (opened, updates) = (opened.clone(), updates.clone());
                         async move {
+                            if request.uri().path() == UPDATE_ONCE {
+                                return Ok(Updates::answer(updates, request).await);
+                            }
                             let mut grpc = Grpc::new(ProstCodec::<R, Q>::default())
                                 .apply_max_message_size_config(Some(usize::MAX), Some(usize::MAX));
                             Ok::<_, std::convert::Infallible>(grpc.streaming(Open(opened), request).await)
@@ -246,6 +265,40 @@ where
     /// The next stream that a client opens.
     pub(super) async fn accept(&mut self) -> Scripted<Q, R> {
         soon(self.streams.recv()).await.expect("the server runs")
+    }
+}
+
+/// A request that writes, and where its answer goes.
+pub(super) type Update = (UpdateRequest, oneshot::Sender<Result<UpdateResponse, Status>>);
+
+#[derive(Clone)]
+struct Updates(mpsc::Sender<Update>);
+
+impl Updates {
+    async fn answer(
+        updates: Option<Self>,
+        request: http::Request<hyper::body::Incoming>,
+    ) -> http::Response<tonic::body::Body> {
+        let Some(updates) = updates else { return Status::unimplemented("").into_http() };
+        Grpc::new(ProstCodec::<UpdateResponse, UpdateRequest>::default()).unary(updates, request).await
+    }
+}
+
+impl UnaryService<UpdateRequest> for Updates {
+    type Response = UpdateResponse;
+    type Future = BoxFuture<'static, Result<Response<UpdateResponse>, Status>>;
+
+    fn call(&mut self, request: Request<UpdateRequest>) -> Self::Future {
+        let asked = self.0.clone();
+        async move {
+            let (answer, answered) = oneshot::channel();
+            drop(asked.send((request.into_inner(), answer)).await);
+            answered
+                .await
+                .unwrap_or_else(|_| Err(Status::internal("the test gave no answer")))
+                .map(Response::new)
+        }
+        .boxed()
     }
 }
 

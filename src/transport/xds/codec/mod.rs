@@ -9,6 +9,7 @@ pub mod mcp;
 pub mod named;
 pub mod received;
 pub mod refer;
+pub mod refusal;
 pub mod resource;
 pub mod response;
 pub mod services;

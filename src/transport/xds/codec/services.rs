@@ -50,6 +50,9 @@ const SERVICES: [(&str, &str, Option<&str>); 10] = [
 /// The service that writes.
 pub const UPDATE: &str = "meshbus.xds.v1.UpdateService";
 
+/// The path by which one request is written.
+pub const UPDATE_ONCE: &str = "/meshbus.xds.v1.UpdateService/Update";
+
 /// The service that tells how clients stand.
 pub const CLIENT_STATUS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 
@@ -100,7 +103,7 @@ mod tests {
             let routes = method(&format!("/envoy.service.route.v3.RouteDiscoveryService/{name}"));
             assert_eq!(routes, Some(Method { variant: Variant::Sotw, type_url: Some(ROUTES), once }));
         }
-        assert_eq!(call("/meshbus.xds.v1.UpdateService/Update"), Some(Call::Update { once: true }));
+        assert_eq!(call(UPDATE_ONCE), Some(Call::Update { once: true }));
         let hosts = "/envoy.service.route.v3.VirtualHostDiscoveryService/";
         assert!(method(&format!("{hosts}DeltaVirtualHosts")).is_some());
         for path in [

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 
 /// The trailer with the code.
@@ -75,6 +75,19 @@ impl Code {
             14 => Self::Unavailable,
             15 => Self::DataLoss,
             16 => Self::Unauthenticated,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The code of an answer that is none of gRPC, by
+    /// [its rules](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
+    pub fn of_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::Internal,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::Unimplemented,
+            429 | 502..=504 => Self::Unavailable,
             _ => Self::Unknown,
         }
     }

@@ -241,6 +241,8 @@ impl ClientConfig {
         if self.mode == Mode::Sotw {
             // With this a server may tell names and versions in the state of the world, too.
             features.push("xds.config.resource-in-sotw".to_owned());
+            // With this a bus does, so that what it told can be written under the condition that it still is so.
+            features.push("meshbus.resource-versions".to_owned());
         }
         Node {
             id: node.id.clone().unwrap_or_else(|| bus.to_owned()),
@@ -316,7 +318,8 @@ mod tests {
         let node = config.unwrap().node("edge-1");
         assert_eq!((&*node.id, &*node.cluster, node.metadata_text("NAMESPACE")), ("n1", "c", Some("shop")));
         assert_eq!(node.locality.unwrap().region, "r");
-        assert_eq!(node.client_features, ["meshbus.sync-marker", "xds.config.resource-in-sotw"]);
+        let features = ["meshbus.sync-marker", "xds.config.resource-in-sotw", "meshbus.resource-versions"];
+        assert_eq!(node.client_features, features);
         let fields = node.metadata.unwrap().fields;
         assert_eq!(fields["n"].kind, Some(Json::Number(1.0)));
     }

@@ -4,12 +4,15 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use meshbus_proto::xds::Node;
+use meshbus_proto::google::Any;
+use meshbus_proto::xds::{Node, Resource};
+use prost::Message;
 
 use crate::core::state::version_of;
 use crate::core::{Change, Record, Seq};
 use crate::schema::registry::Registry;
 use crate::schema::{aliases, ttl};
+use crate::transport::xds::codec::received::WRAPPER;
 use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
 use crate::transport::xds::codec::{mcp, named};
@@ -62,6 +65,8 @@ pub(super) enum Form {
     Living,
     /// Objects of Kubernetes as istio's configuration clients take them.
     Mcp,
+    /// In the state of the world with name and version, for buses that write what they were told.
+    Versioned,
 }
 
 /// What is made once for each form, when a client first needs it.
@@ -70,11 +75,17 @@ struct Forms<T> {
     shared: OnceLock<T>,
     living: OnceLock<T>,
     mcp: OnceLock<T>,
+    versioned: OnceLock<T>,
 }
 
 impl<T> Default for Forms<T> {
     fn default() -> Self {
-        Self { shared: OnceLock::new(), living: OnceLock::new(), mcp: OnceLock::new() }
+        Self {
+            shared: OnceLock::new(),
+            living: OnceLock::new(),
+            mcp: OnceLock::new(),
+            versioned: OnceLock::new(),
+        }
     }
 }
 
@@ -84,6 +95,7 @@ impl<T> Forms<T> {
             Form::Shared => &self.shared,
             Form::Living => &self.living,
             Form::Mcp => &self.mcp,
+            Form::Versioned => &self.versioned,
         }
     }
 }
@@ -175,10 +187,11 @@ impl Told {
 impl Form {
     /// The form for a client.
     pub(super) fn of(node: &Node, variant: Variant) -> Self {
-        let living = node.client_features.iter().any(|feature| feature == TTL_FEATURE);
+        let has = |wanted: &str| node.client_features.iter().any(|feature| feature == wanted);
         match variant {
             Variant::Sotw if node.metadata_text("GENERATOR") == Some("api") => Self::Mcp,
-            Variant::Delta if living => Self::Living,
+            Variant::Sotw if has(VERSIONS_FEATURE) => Self::Versioned,
+            Variant::Delta if has(TTL_FEATURE) => Self::Living,
             Variant::Sotw | Variant::Delta => Self::Shared,
         }
     }
@@ -186,6 +199,8 @@ impl Form {
 
 /// The feature of clients that let a resource go when its time is over.
 const TTL_FEATURE: &str = "xds.config.supports-resource-ttl";
+/// The feature of clients that are told the version of each resource also in the state of the world.
+const VERSIONS_FEATURE: &str = "meshbus.resource-versions";
 
 /// Encodes what a record holds, in a form.
 pub(super) fn encode(form: Form, record: &Record, kinds: &Registry) -> Encoded {
@@ -199,6 +214,16 @@ pub(super) fn encode(form: Form, record: &Record, kinds: &Registry) -> Encoded {
         && let Some(value) = mcp::resource(&kinds.descriptors(), (type_url, &name, &version), data)
     {
         return Encoded::new(record.seq, name, version, mcp::RESOURCE, &value);
+    }
+    if form == Form::Versioned {
+        let resource = Any { type_url: type_url.to_owned(), value: record.envelope.data.clone() };
+        let wrapped = Resource {
+            name: name.to_string(),
+            version: version.to_string(),
+            resource: Some(resource),
+            ..Resource::default()
+        };
+        return Encoded::new(record.seq, name, version, WRAPPER, &wrapped.encode_to_vec());
     }
     let extensions = &record.envelope.extensions;
     let ttl = if form == Form::Living { ttl::of(extensions) } else { None };
@@ -226,7 +251,7 @@ mod tests {
     use crate::transport::xds::codec::kinds::CLUSTER;
     use crate::transport::xds::server::full::{Full, Fulls};
 
-    const FORMS: [Form; 3] = [Form::Shared, Form::Living, Form::Mcp];
+    const FORMS: [Form; 4] = [Form::Shared, Form::Living, Form::Mcp, Form::Versioned];
 
     fn bus() -> Bus {
         Bus::new(BusOptions { name: "test".into(), ..BusOptions::default() })
@@ -273,7 +298,7 @@ mod tests {
         };
         let made = FORMS.map(full);
         assert!(FORMS.into_iter().zip(&made).all(|(form, made)| Arc::ptr_eq(&full(form), made)));
-        assert_eq!(made.map(|made| made.0[0].words.len()), [0, 1, 0]);
+        assert_eq!(made.map(|made| made.0[0].words.len()), [0, 1, 0, 0]);
     }
 
     #[tokio::test]

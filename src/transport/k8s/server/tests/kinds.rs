@@ -59,6 +59,20 @@ async fn the_verbs_of_a_scope_are_those_its_owner_takes_at_any_time() {
 }
 
 #[tokio::test]
+async fn of_the_bus_s_own_kinds_an_owner_that_takes_writes_takes_values_only() {
+    let served = serve("").await;
+    let told = ["meshbus.dev/v1/Connection", "meshbus.dev/v1/Value"];
+    let told = told.map(|type_url| Definition::guess(&type_url.into()).unwrap());
+    served.kinds.set("core".into(), told.to_vec());
+    drop(served.bus.own("core".into(), "core".into(), true));
+    let all = "create delete deletecollection get list patch update watch";
+    let own = verbs(&served, "/scopes/core", "apis/meshbus.dev/v1").await;
+    let expected = [("connections", "get list watch"), ("values", all)];
+    assert_eq!(own, expected.map(|(name, verbs)| (name.to_owned(), verbs.to_owned())));
+    served.end().await;
+}
+
+#[tokio::test]
 async fn messages_without_a_name_of_their_own_are_resources() {
     let served = serve("").await;
     let of = |name: &str| format!("type.googleapis.com/{name}");

@@ -12,6 +12,8 @@ mod list;
 mod messages;
 mod paths;
 mod reviews;
+#[cfg(feature = "envoy")]
+mod through;
 mod views;
 mod watch;
 mod writes;

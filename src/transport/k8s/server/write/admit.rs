@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::kind::{Form, Origin};
 use super::options::FieldValidation;
-use super::store::{Live, NotStored};
+use super::store::Live;
 use super::{Writing, made, metadata};
 use crate::schema::structural::{FieldError, aggregate, meta, names};
 use crate::transport::k8s::codec::apply::{self, ApplyError, Typing, Writer};
@@ -39,9 +39,9 @@ impl Writing<'_> {
             || self.built_in().is_some_and(|kind| kind.generation)
     }
 
-    /// Whether the kind is patched by strategic merge: only those whose types tell how.
+    /// Whether the kind is patched by strategic merge: only those whose types tell how. A cluster that owns it says so itself.
     pub(super) fn takes_strategic(&self) -> bool {
-        self.built_in().is_some()
+        self.built_in().is_some() || matches!(self.kind().origin, Origin::Cluster)
     }
 
     pub(super) fn creates_on_put(&self) -> bool {
@@ -130,7 +130,7 @@ impl Writing<'_> {
     }
 
     /// Completes a new object and checks it.
-    pub(super) fn prepare_new(&mut self, object: &mut Value) -> Result<(), NotStored> {
+    pub(super) fn prepare_new(&mut self, object: &mut Value) -> Result<(), Status> {
         if self.kind().definition.status
             && let Some(fields) = object.as_object_mut()
         {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::super::answer::Answer;
 use super::store::{Live, NotStored};
 use super::{Writing, body, made, metadata, refused};
+use crate::core::Key;
 use crate::schema::structural::FieldError;
 use crate::transport::k8s::codec::status::{Reason, Status};
 use crate::transport::k8s::codec::{apply, patch};
@@ -15,8 +16,12 @@ const GENERATE_TRIES: usize = 8;
 /// How often a write that names no version is tried against others.
 const TRIES: usize = 16;
 
+/// How kinds are patched whose types do not tell how lists are merged.
+const WITHOUT_STRATEGIC: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+
 /// What becomes of an object when it is sent whole or in part.
-enum Edit {
+pub(super) enum Edit {
     /// It replaces what is there.
     Whole(Value),
     /// JSON Patch, its text.
@@ -116,16 +121,12 @@ impl Writing<'_> {
                      application/strategic-merge-patch+json, application/apply-patch+yaml",
                 ));
             }
-            _ => {
-                return Err(body::unsupported(
-                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-                ));
-            }
+            _ => return Err(body::unsupported(WITHOUT_STRATEGIC)),
         };
         if self.is_local() {
             self.edit(&namespace, &name, &edit).await
         } else {
-            self.patch_through(&media, &namespace, &name).await
+            self.patch_through(&media, &namespace, &name, &edit).await
         }
     }
 
@@ -188,35 +189,43 @@ impl Writing<'_> {
         if self.resource.subresource.is_some() {
             return Err(missing().into());
         }
-        let object = match edit {
+        match edit {
             Edit::Apply(wanted) => {
-                let mut object = self.checked_apply(wanted, namespace, name)?;
-                self.require_namespace(namespace)?;
-                self.check_fields(&mut object, &[])?;
-                object
+                let (key, object) = self.applied_new(wanted, namespace, name)?;
+                self.store(key, None, object).await
             }
             Edit::Whole(object) if self.creates_on_put() => {
                 if !metadata::text(object, "resourceVersion").is_empty() {
                     return Err(missing().into());
                 }
                 self.require_namespace(namespace)?;
-                object.clone()
+                self.store_new(object.clone(), namespace, name).await
             }
-            _ => return Err(missing().into()),
-        };
-        if !matches!(edit, Edit::Apply(_)) {
-            return self.store_new(object, namespace, name).await;
+            _ => Err(missing().into()),
         }
-        let true_name = made::true_name(&object).map(str::to_owned);
-        let mut object = self.applied(None, &object)?;
+    }
+
+    /// The object that does not exist yet, complete, as a manager's wishes make it.
+    pub(super) fn applied_new(
+        &mut self,
+        wanted: &Value,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(Key, Value), Status> {
+        let mut wanted = self.checked_apply(wanted, namespace, name)?;
+        if self.is_local() {
+            self.require_namespace(namespace)?;
+        }
+        self.check_fields(&mut wanted, &[])?;
+        let true_name = made::true_name(&wanted).map(str::to_owned);
+        let mut object = self.applied(None, &wanted)?;
         metadata::create(&mut object, namespace, name, self.counts());
         self.prepare_new(&mut object)?;
-        let key = self.key(namespace, name, true_name.as_deref());
-        self.store(key, None, object).await
+        Ok((self.key(namespace, name, true_name.as_deref()), object))
     }
 
     /// The object as an edit makes it, complete, and whether the writer named the version it is for.
-    fn apply_edit(&mut self, live: &Live, edit: &Edit) -> Result<(Value, bool), Status> {
+    pub(super) fn apply_edit(&mut self, live: &Live, edit: &Edit) -> Result<(Value, bool), Status> {
         let mut wanted = match edit {
             Edit::Whole(object) => object.clone(),
             Edit::Json => patch::json_patch(&live.object, &self.call.body)
@@ -232,6 +241,8 @@ impl Writing<'_> {
             }
             Edit::Strategic(wanted) => {
                 let schema = self.kind().schema.as_deref();
+                // Lists are merged by what is known of the kind, by nothing else.
+                schema.ok_or_else(|| body::unsupported(WITHOUT_STRATEGIC))?;
                 patch::strategic_merge(&live.object, wanted, schema)
                     .map_err(|error| Self::patch_error(&error))?
             }

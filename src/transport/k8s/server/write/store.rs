@@ -110,12 +110,24 @@ impl Writing<'_> {
         parameters: Parameters,
         name: &str,
     ) -> Result<(Stored, Option<Value>), Status> {
+        self.hand_over(key, operation, precondition, parameters)
+            .await
+            .map_err(|refusal| refused::status(&refusal, &self.kind().definition, name))
+    }
+
+    /// As [`through`](Self::through), with what the owner refused in its own terms.
+    pub(super) async fn hand_over(
+        &self,
+        key: Key,
+        operation: Operation,
+        precondition: Precondition,
+        parameters: Parameters,
+    ) -> Result<(Stored, Option<Value>), Refused> {
         let stored = self
             .shared
             .bus
             .write_with(key.clone(), operation, precondition, self.options.dry_run, parameters)
-            .await
-            .map_err(|refusal| refused::status(&refusal, &self.kind().definition, name))?;
+            .await?;
         let shown = self.shared.bus.get(&key).filter(|_| !self.options.dry_run);
         let object = match shown {
             Some(record) => Some(view::value(self.shared, &self.resource.kind, &record)),

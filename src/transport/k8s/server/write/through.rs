@@ -1,17 +1,27 @@
 //! Writes of scopes that a connector owns: the client's positions become the source's versions, the rest is the
-//! source's business.
+//! source's business. For a source that knows no patches, what they make of the object is worked out here.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
 use super::super::answer::Answer;
+use super::super::kind::Form;
+use super::change::Edit;
 use super::store::Live;
 use super::{Writing, body, made, metadata, refused};
 use crate::core::write::{Operation, Precondition};
-use crate::core::{Envelope, Key};
+use crate::core::{Envelope, Key, Refused};
 use crate::schema::address;
+use crate::transport::k8s::codec::apply;
 use crate::transport::k8s::codec::status::{Reason, Status};
+
+/// How often an edit is tried against others who change the object at its source.
+const TRIES: u32 = 8;
+/// How long the first further try waits for their change to be shown here; each one waits twice as long.
+const WAIT: Duration = Duration::from_millis(10);
 
 impl Writing<'_> {
     pub(super) async fn create_through(
@@ -25,7 +35,8 @@ impl Writing<'_> {
             metadata.insert("name".to_owned(), Value::String(name.to_owned()));
             metadata.remove("resourceVersion");
         }
-        let key = self.kind().key(&self.call.scope, namespace, name);
+        let true_name = made::true_name(&object).filter(|_| self.kind().form == Form::Made);
+        let key = self.key(namespace, name, true_name);
         let put = self.put(&key, &object)?;
         let (_, stored) = self.through(key, put, Precondition::Absent, self.parameters(), name).await?;
         Ok(self.answer(StatusCode::CREATED, &stored.unwrap_or(object)))
@@ -50,6 +61,7 @@ impl Writing<'_> {
         media_type: &str,
         namespace: &str,
         name: &str,
+        edit: &Edit,
     ) -> Result<Answer, Status> {
         let live = self.live(namespace, name);
         let applies = media_type == "application/apply-patch+yaml";
@@ -65,9 +77,49 @@ impl Writing<'_> {
             None => (self.call.body.clone(), Precondition::Any),
         };
         let patch = Operation::Patch { media_type: media_type.into(), bytes };
-        let (stored, object) = self.through(key, patch, precondition, self.parameters(), name).await?;
-        let code = if stored.created { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(self.answer(code, &object.unwrap_or_default()))
+        match self.hand_over(key, patch, precondition, self.parameters()).await {
+            Ok((stored, object)) => {
+                let code = if stored.created { StatusCode::CREATED } else { StatusCode::OK };
+                Ok(self.answer(code, &object.unwrap_or_default()))
+            }
+            Err(Refused::UnsupportedMediaType(_)) => self.edit_through(namespace, name, edit).await,
+            Err(refusal) => Err(refused::status(&refusal, &self.kind().definition, name)),
+        }
+    }
+
+    /// Writes what an edit makes of the object, under the condition that it is still what was edited; again as long as
+    /// others are faster and the writer named no version.
+    async fn edit_through(&mut self, namespace: &str, name: &str, edit: &Edit) -> Result<Answer, Status> {
+        let mut wait = WAIT;
+        for tries in 1.. {
+            let (key, mut object, precondition) = if let Some(live) = self.live(namespace, name) {
+                let (wanted, _) = self.apply_edit(&live, edit)?;
+                if apply::is_unchanged(&live.object, &wanted) {
+                    return Ok(self.answer(StatusCode::OK, &live.object));
+                }
+                (live.key, wanted, Precondition::Version(live.version))
+            } else {
+                let Edit::Apply(wanted) = edit else { break };
+                let (key, object) = self.applied_new(wanted, namespace, name)?;
+                (key, object, Precondition::Absent)
+            };
+            let code = match precondition {
+                Precondition::Absent => StatusCode::CREATED,
+                _ => StatusCode::OK,
+            };
+            Self::translate(&mut object, &precondition);
+            let put = self.put(&key, &object)?;
+            match self.hand_over(key, put, precondition, self.parameters()).await {
+                Ok((_, stored)) => return Ok(self.answer(code, &stored.unwrap_or(object))),
+                Err(refusal) if tries < TRIES && is_conflict(&refusal) => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                Err(refusal) => return Err(refused::status(&refusal, &self.kind().definition, name)),
+            }
+        }
+        let definition = &self.kind().definition;
+        Err(Status::not_found(&definition.group, &definition.plural, name))
     }
 
     fn live_or_missing(&self, namespace: &str, name: &str) -> Result<Live, Status> {
@@ -79,7 +131,7 @@ impl Writing<'_> {
     fn put(&self, key: &Key, object: &Value) -> Result<Operation, Status> {
         let topic = address::topic_of(key).map_err(|why| Status::new(Reason::BadRequest, why))?;
         let mut envelope = Envelope::event(topic, "", "", "");
-        if self.kind().messages.is_some() {
+        if self.kind().form == Form::Made {
             let (data, media_type) = made::data(self.kind(), object)?;
             (envelope.data, envelope.datacontenttype) = (data, Some(media_type.into()));
         } else {
@@ -153,4 +205,9 @@ impl Writing<'_> {
         let bytes = if changed { patch.to_string().into() } else { self.call.body.clone() };
         Ok((bytes, Precondition::Any))
     }
+}
+
+/// Whether the object at the source is not what was edited.
+fn is_conflict(refusal: &Refused) -> bool {
+    matches!(refusal, Refused::Conflict { .. } | Refused::Owner { status: 409, .. })
 }

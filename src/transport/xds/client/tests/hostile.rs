@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::super::testing::{
-    CLUSTER, Delta, Driven, ENDPOINTS, LISTENER, SCOPE, Server, delta, named, resource, soon,
+    CLUSTER, Delta, Driven, ENDPOINTS, LISTENER, Server, delta, named, resource, soon,
 };
 use crate::core::ErrorKind;
 use crate::core::state::StateBound;
@@ -198,20 +198,4 @@ async fn a_server_that_says_nothing_holds_up_no_end() {
     assert!(!client.looks_ready());
     client.end().await;
     server.abort();
-}
-
-#[tokio::test]
-async fn a_client_takes_no_deliveries_and_no_writes() {
-    let (_server, client, mut stream) = start(CLUSTERS).await;
-    stream.gives(CLUSTER, "1", vec![cluster("a", 1)], &[]).await;
-    let key = crate::core::Key::new(SCOPE, CLUSTER, "a");
-    let written = client.bus.write(
-        key,
-        crate::core::write::Operation::Delete,
-        crate::core::write::Precondition::Any,
-        false,
-    );
-    let refused = soon(written).await.unwrap_err();
-    assert_eq!(refused, crate::core::Refused::MethodNotAllowed { owner: SCOPE.into() });
-    client.end().await;
 }

@@ -5,3 +5,4 @@ mod hostile;
 mod own;
 mod sotw;
 mod whole;
+mod writes;

@@ -1,7 +1,9 @@
 //! The state of the world.
 
-use meshbus_proto::xds::{DiscoveryRequest, DiscoveryResponse, Node};
+use meshbus_proto::xds::{DiscoveryRequest, DiscoveryResponse, Node, Resource};
+use prost::Message;
 
+use crate::transport::xds::codec::received::WRAPPER;
 use crate::transport::xds::server::testing::*;
 
 #[tokio::test]
@@ -160,6 +162,22 @@ async fn row_22_resources_are_plain() {
     stream.ask(CLUSTER, &[]).await;
     let response = stream.next().await;
     assert_eq!(response.resources[0].type_url, CLUSTER);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_bus_that_asks_for_versions_is_told_names_and_versions_too() {
+    let served = serve("").await;
+    let version = served.put(CLUSTER, "a", "a1").await;
+    let mut stream = served.sotw().await;
+    let node = Node { client_features: texts(&["meshbus.resource-versions"]), ..node() };
+    stream.send(DiscoveryRequest { node: Some(node), ..request(CLUSTER, &[]) }).await;
+    let response = stream.next().await;
+    assert_eq!((&*response.type_url, &*response.resources[0].type_url), (CLUSTER, WRAPPER));
+    let resource = Resource::decode(response.resources[0].value.clone()).unwrap();
+    assert_eq!((&*resource.name, resource.version), ("a", version));
+    let message = resource.resource.unwrap();
+    assert_eq!((&*message.type_url, &*message.value), (CLUSTER, &b"a1"[..]));
     served.end().await;
 }
 
