@@ -57,6 +57,12 @@
 //! configuration clients take them, in `istio.mcp.v1alpha1.Resource` (MCP over XDS): what they specify is the message of their kind
 //! where `descriptors` have it, else a `Struct`.
 //!
+//! The other way round, a client of ours with that metadata takes in what istio's control plane has of a kind
+//! (`networking.istio.io/v1/VirtualService`) as objects of Kubernetes: JSON with `apiVersion`, `kind`, `metadata` and `spec`. A
+//! `spec` that `descriptors` do not know, or not all of, is the type of its message and the bytes in base64, so that nothing
+//! of it is lost on the way; `status` is not told. What has no namespace is named `/name`; other names that are not
+//! `namespace/name` are refused, as are bodies that cannot be decoded, each by its name.
+//!
 //! Not supported: `istio.io/debug/config_dump`, compressed messages, times to live in the state of the world; of the client,
 //! times to live and aliases. In the state of the world one request names all that is wanted of a type: servers in Go take
 //! 4 MiB, unless they are told otherwise.

@@ -447,9 +447,6 @@ async fn read(
     descriptors: Arc<Descriptors>,
 ) -> Result<Received, DecodeError> {
     let long = message.len() > LONG;
-    let read = move || {
-        let check = |type_url: &str, data: &[u8]| descriptors.check(type_url, data);
-        Received::read(variant, message, &check)
-    };
+    let read = move || Received::read(variant, message, &descriptors);
     if long { task::blocking(read).await } else { read() }
 }

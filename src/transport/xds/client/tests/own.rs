@@ -26,9 +26,9 @@ use crate::transport::xds::config::ServerConfig;
 use crate::transport::{Connector, Link, Ready};
 
 /// A bus with a server.
-struct Source {
-    bus: Bus,
-    address: SocketAddr,
+pub(super) struct Source {
+    pub(super) bus: Bus,
+    pub(super) address: SocketAddr,
     shutdown: Shutdown,
     mailbox: Arc<Mailbox>,
     task: JoinHandle<Result<(), Error>>,
@@ -40,13 +40,13 @@ impl Source {
     }
 
     /// A bus that has all it will ever be filled with.
-    fn bus() -> Bus {
+    pub(super) fn bus() -> Bus {
         let bus = Bus::new(BusOptions { name: "source".into(), ..BusOptions::default() });
         bus.settled().settle(Key::LOCAL.into());
         bus
     }
 
-    async fn serve(bus: Bus, listen: &str, settings: &str) -> Self {
+    pub(super) async fn serve(bus: Bus, listen: &str, settings: &str) -> Self {
         let section =
             Section::from_yaml("test.yaml", &format!("listen: \"{listen}\"\n{settings}")).unwrap();
         let mut server = Server::new(ServerConfig::from_section(&section).unwrap());
@@ -69,7 +69,7 @@ impl Source {
     }
 
     /// Ends the server; its bus stays.
-    async fn end(self) -> Bus {
+    pub(super) async fn end(self) -> Bus {
         self.shutdown.start_end();
         self.mailbox.close();
         soon(self.task).await.unwrap().unwrap();
@@ -77,7 +77,7 @@ impl Source {
     }
 }
 
-async fn put(bus: &Bus, type_url: &str, name: &str, data: Vec<u8>) {
+pub(super) async fn put(bus: &Bus, type_url: &str, name: &str, data: Vec<u8>) {
     let key = Key::new(Key::LOCAL, type_url, name);
     let operation = Operation::Put(Box::new(Envelope::put(topic_of(&key).unwrap(), key.clone(), "", data)));
     bus.write(key, operation, Precondition::Any, false).await.unwrap();
