@@ -63,6 +63,13 @@
 //! of it is lost on the way; `status` is not told. What has no namespace is named `/name`; other names that are not
 //! `namespace/name` are refused, as are bodies that cannot be decoded, each by its name.
 //!
+//! Who is connected to it, istio's control plane tells to who asks, and in no other way. With `poll_debug` a client of ours
+//! asks on a second stream of its connection, by `istio.io/debug` with the name `connections`, and each is a
+//! `meshbus.dev/v1/Connection` in the client's scope, at `bus/connections/xds/SCOPE/ID`. Those are the connections of the one
+//! server that it is connected to, its own two among them, and they are as old as the interval: who comes and goes within it is
+//! never seen. A server that does not answer, or refuses, is asked again later each time, up to every 5 minutes, and meanwhile
+//! they stay as they were. Of one answer 100,000 are kept.
+//!
 //! Not supported: `istio.io/debug/config_dump`, compressed messages, times to live in the state of the world; of the client,
 //! times to live and aliases. In the state of the world one request names all that is wanted of a type: servers in Go take
 //! 4 MiB, unless they are told otherwise.

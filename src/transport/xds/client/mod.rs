@@ -1,6 +1,6 @@
 //! The client: takes in what a management server tells, as one node.
 //!
-//! A run is one stream at one server. What was taken in stays in the table when it ends, and the next one goes on with
+//! A run is one stream at one server, and beside it one that [polls](poll) where that is set. What was taken in stays in the table when it ends, and the next one goes on with
 //! the versions of that: what has not changed meanwhile is told to nobody.
 
 use std::fmt;
@@ -19,6 +19,7 @@ mod dial;
 mod intake;
 mod memory;
 mod of_type;
+mod poll;
 mod session;
 mod stream;
 
@@ -29,6 +30,7 @@ mod tests;
 
 use calls::Calls;
 use memory::Memory;
+use poll::Polled;
 use session::Session;
 
 /// A connector to one management server, or to several that tell the same.
@@ -38,6 +40,7 @@ pub struct Client {
     /// The server to try first.
     first: usize,
     memory: Memory,
+    polled: Polled,
     /// Whether a server has ever told anything.
     worked: bool,
 }
@@ -46,7 +49,8 @@ impl Client {
     /// A client with checked settings.
     pub fn new(config: ClientConfig) -> Self {
         let servers = config.servers();
-        Self { config, servers, first: 0, memory: Memory::default(), worked: false }
+        let (memory, polled) = (Memory::default(), Polled::default());
+        Self { config, servers, first: 0, memory, polled, worked: false }
     }
 
     /// Connects to the first server that can be reached.
@@ -84,6 +88,7 @@ impl Client {
             // Also while the bus has no room for what came.
             () = link.shutdown.drain() => None,
             error = stream::run(&mut session, calls.stream(self.config.variant())) => Some(error),
+            never = poll::run(&self.config, &calls, link, &mut self.polled) => match never {},
         };
         let heard = session.has_heard();
         if !heard {
