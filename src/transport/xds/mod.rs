@@ -23,8 +23,12 @@
 //! all again; what it is not told then is gone when the answer has its mark, or has paused.
 //!
 //! To the server, a client with the versions of what it has in `initial_resource_versions` is told the difference. One that sends
-//! `{"*": POSITION}` there, with a position from `system_version_info`, is told what has changed since; where that is no
-//! longer known it hears `OUT_OF_RANGE` for the name `*`, and begins again with versions.
+//! `{"*": POSITION}` there is told what has changed since; where that is no longer known it hears `OUT_OF_RANGE` for the name
+//! `*`, and begins again with versions. The position to go on after is the version of the mark (below), when what was told
+//! before it is taken: all up to there was told. The `system_version_info` of a response is only how far the server had
+//! looked when it made it. It may stand beyond changes that the client is told later: the end of clusters and endpoints while
+//! others may refer to them, what refers to clusters that the client has not answered to, and, before the scope has settled,
+//! that something is absent. Who resumes after it never hears of what was held back then.
 //!
 //! A client that comes back with something is not told that it is gone before the scope has settled (`state.settle`).
 //!

@@ -1,7 +1,7 @@
 //! Objects of Kubernetes as istio's configuration clients take them (MCP over XDS), and back: metadata apart, and what an
 //! object specifies as a message.
 //!
-//! Two things do not come back: `status` is not told, and of a kind without `spec` (ConfigMap) the fields stand in `spec`.
+//! Two things do not come back: `status` is not told, and of a kind without `spec` (`ConfigMap`) the fields stand in `spec`.
 
 use std::collections::BTreeMap;
 

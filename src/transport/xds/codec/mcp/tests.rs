@@ -54,6 +54,7 @@ fn objects_are_told_from_messages_and_from_the_own_kinds() {
 }
 
 const GATEWAY: &str = "networking.istio.io/v1/Gateway";
+const DURATION: &str = "google/protobuf/duration.proto";
 
 /// `istio.networking.v1.Gateway` of a text, a number and a duration.
 fn gateway() -> std::sync::Arc<Descriptors> {
@@ -75,7 +76,6 @@ fn gateway() -> std::sync::Arc<Descriptors> {
         ],
         ..DescriptorProto::default()
     };
-    const DURATION: &str = "google/protobuf/duration.proto";
     let file = FileDescriptorProto {
         name: Some("gateway.proto".to_owned()),
         package: Some("istio.networking.v1".to_owned()),
