@@ -1,7 +1,8 @@
 //! The client: takes in what a management server tells, as one node.
 //!
-//! A run is one stream at one server, and beside it one that [polls](poll) where that is set. What was taken in stays in the table when it ends, and the next one goes on with
-//! the versions of that: what has not changed meanwhile is told to nobody.
+//! A run is one stream at one server, and beside it one that polls who is connected there, where that is set. What was taken
+//! in stays in the table when it ends, and the next one goes on with the versions of that: what has not changed meanwhile
+//! is told to nobody.
 
 use std::fmt;
 

@@ -76,7 +76,7 @@ pub(super) async fn run(
     polled: &mut Polled,
 ) -> Infallible {
     let Some(interval) = config.poll_debug else { return std::future::pending().await };
-    // Nothing it can do has to do with this stream.
+    // Features of the client change how resources are told, and this is to be told plainly.
     let node = Node { client_features: Vec::new(), ..config.node(link.bus.name()) };
     let (name, bus, stats) = (&link.name, &link.bus, &*link.stats);
     let mut poll = Poll { name, bus, stats, interval: interval.0, node, calls, polled };
