@@ -39,6 +39,7 @@ static USE_CASES: &[UseCase] = &[
     UseCase { name: "xds-to-envoy", text: include_str!("../../config/xds-to-envoy.yaml") },
     UseCase { name: "xds-client", text: include_str!("../../config/xds-client.yaml") },
     UseCase { name: "xds-edge", text: include_str!("../../config/xds-edge.yaml") },
+    UseCase { name: "xds-istio", text: include_str!("../../config/xds-istio.yaml") },
     UseCase { name: "xds-to-kubernetes", text: include_str!("../../config/xds-to-kubernetes.yaml") },
     UseCase { name: "filters", text: include_str!("../../config/filters.yaml") },
     UseCase { name: "fan-out", text: include_str!("../../config/fan-out.yaml") },

@@ -38,6 +38,14 @@ pub fn connection_topic(transport: &str, id: &str) -> Result<Topic, InvalidTopic
     Topic::from_tokens(["bus", "connections", transport, id])
 }
 
+/// The topic of a connection to a server outside the bus, as that tells it to the connector whose scope this is.
+///
+/// # Errors
+/// For an identity that no topic spells.
+pub fn foreign_connection_topic(transport: &str, scope: &str, id: &str) -> Result<Topic, InvalidTopic> {
+    Topic::from_tokens(["bus", "connections", transport, scope, id])
+}
+
 /// The state of a key as JSON.
 pub fn put(topic: Topic, key: Key, data: &Value, now: Timestamp) -> Envelope {
     let mut envelope = Envelope::put(topic, key, "", Bytes::from(data.to_string()));

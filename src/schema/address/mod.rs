@@ -9,6 +9,7 @@
 //! | (`local`, `meshbus.dev/v1/Route`, `warnings`) | `bus/routes/warnings` |
 //! | (`local`, `meshbus.dev/v1/Connector`, `broker`) | `bus/connectors/broker` |
 //!
+//! The topic of a connection to another server than the bus's (`bus/connections/xds/istiod/web.shop-12`) names the scope, too.
 //! Connections and flows have topics that hold more than their key: those cannot be told from it. Pure.
 
 use std::fmt::Write as _;
@@ -100,6 +101,7 @@ pub fn key_at(topic: &Topic, scope: &str) -> Option<Key> {
         ["bus", "routes", name] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Route", name)),
         ["bus", "connectors", name] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Connector", name)),
         ["bus", "connections", _, id] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Connection", id)),
+        ["bus", "connections", _, scope, id] => Some(Key::new(scope, "meshbus.dev/v1/Connection", id)),
         ["flows", _, _, _, _, id] => Some(Key::new(Key::LOCAL, "meshbus.dev/v1/Flow", id)),
         _ => None,
     }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::schema::own;
 
 fn topic(text: &str) -> Topic {
     Topic::parse(text.to_owned()).unwrap()
@@ -94,6 +95,14 @@ fn keys() -> impl Strategy<Value = Key> {
     let value = (word(), word()).prop_map(|(scope, name)| Key::new(scope, Key::VALUE, name));
     let route = word().prop_map(|name| Key::new(Key::LOCAL, "meshbus.dev/v1/Route", name));
     prop_oneof![object, resource, value, route]
+}
+
+#[test]
+fn a_connection_to_another_server_is_found_by_its_topic() {
+    let topic = own::foreign_connection_topic("xds", "istiod", "web.shop-12").unwrap();
+    assert_eq!(topic.as_str(), "bus/connections/xds/istiod/web.shop-12");
+    let key = Key::new("istiod", own::CONNECTION, "web.shop-12");
+    assert_eq!(key_at(&topic, "local"), Some(key));
 }
 
 proptest! {

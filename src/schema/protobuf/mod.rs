@@ -2,7 +2,8 @@
 //!
 //! The JSON is that of [protobuf](https://protobuf.dev/programming-guides/json/): names in `lowerCamelCase`, `Any`
 //! with `@type` and its fields. What nobody can read is shown as it is, in a form that is read back to the very same
-//! bytes: `{"@type": TYPE_URL, "value": BASE64}`, alone or in place of an `Any`.
+//! bytes: `{"@type": TYPE_URL, "value": BASE64}`, alone or in place of an `Any`. The well-known types with JSON of their own
+//! (`Struct`, `Timestamp`, `Duration`, wrappers) are known without descriptors.
 //!
 //! Bounds: bytes beyond [`SHOWN_MAX`] and messages nested deeper than [`DEPTH_MAX`] are shown in that form, too, and
 //! JSON nested deeper is refused. Encoding is deterministic: fields by number, entries of maps by key.
@@ -184,7 +185,8 @@ impl Descriptors {
     /// The message that a type URL names: what follows its last slash.
     fn of_url(&self, type_url: &str) -> Option<MessageDescriptor> {
         let name = type_url.rsplit('/').next()?;
-        self.pools.iter().find_map(|pool| pool.get_message_by_name(name))
+        let known = self.pools.iter().find_map(|pool| pool.get_message_by_name(name));
+        known.or_else(|| well_known(name))
     }
 
     /// The message of this type that bytes hold; `None` where they hold none.
@@ -207,8 +209,15 @@ fn resources(pool: &DescriptorPool) -> Vec<String> {
 }
 
 /// What cannot be read, as it is.
-fn opaque(type_url: &str, data: &[u8]) -> Value {
+pub fn opaque(type_url: &str, data: &[u8]) -> Value {
     json!({ TYPE: type_url, VALUE: STANDARD.encode(data) })
+}
+
+/// The well-known types, which every set may hold and none has to.
+fn well_known(name: &str) -> Option<MessageDescriptor> {
+    static WELL_KNOWN: OnceLock<DescriptorPool> = OnceLock::new();
+    let pool = has_own_json(name).then(|| WELL_KNOWN.get_or_init(DescriptorPool::global))?;
+    pool.get_message_by_name(name)
 }
 
 /// Whether a type has JSON of its own, so that in an `Any` it stands beside its type.

@@ -23,8 +23,12 @@
 //! all again; what it is not told then is gone when the answer has its mark, or has paused.
 //!
 //! To the server, a client with the versions of what it has in `initial_resource_versions` is told the difference. One that sends
-//! `{"*": POSITION}` there, with a position from `system_version_info`, is told what has changed since; where that is no
-//! longer known it hears `OUT_OF_RANGE` for the name `*`, and begins again with versions.
+//! `{"*": POSITION}` there is told what has changed since; where that is no longer known it hears `OUT_OF_RANGE` for the name
+//! `*`, and begins again with versions. The position to go on after is the version of the mark (below), when what was told
+//! before it is taken: all up to there was told. The `system_version_info` of a response is only how far the server had
+//! looked when it made it. It may stand beyond changes that the client is told later: the end of clusters and endpoints while
+//! others may refer to them, what refers to clusters that the client has not answered to, and, before the scope has settled,
+//! that something is absent. Who resumes after it never hears of what was held back then.
 //!
 //! A client that comes back with something is not told that it is gone before the scope has settled (`state.settle`).
 //!
@@ -60,6 +64,19 @@
 //! A client of the state of the world whose node has the metadata `GENERATOR: api` gets objects of Kubernetes as istio's
 //! configuration clients take them, in `istio.mcp.v1alpha1.Resource` (MCP over XDS): what they specify is the message of their kind
 //! where `descriptors` have it, else a `Struct`.
+//!
+//! The other way round, a client of ours with that metadata takes in what istio's control plane has of a kind
+//! (`networking.istio.io/v1/VirtualService`) as objects of Kubernetes: JSON with `apiVersion`, `kind`, `metadata` and `spec`. A
+//! `spec` that `descriptors` do not know, or not all of, is the type of its message and the bytes in base64, so that nothing
+//! of it is lost on the way; `status` is not told. What has no namespace is named `/name`; other names that are not
+//! `namespace/name` are refused, as are bodies that cannot be decoded, each by its name.
+//!
+//! Who is connected to it, istio's control plane tells to who asks, and in no other way. With `poll_debug` a client of ours
+//! asks on a second stream of its connection, by `istio.io/debug` with the name `connections`, and each is a
+//! `meshbus.dev/v1/Connection` in the client's scope, at `bus/connections/xds/SCOPE/ID`. Those are the connections of the one
+//! server that it is connected to, its own two among them, and they are as old as the interval: who comes and goes within it is
+//! never seen. A server that does not answer, or refuses, is asked again later each time, up to every 5 minutes, and meanwhile
+//! they stay as they were. Of one answer 100,000 are kept.
 //!
 //! Not supported: `istio.io/debug/config_dump`, compressed messages, times to live in the state of the world; of the client,
 //! times to live and aliases that it is told, and media types of what is written. In the state of the world one request names all that is wanted of a type: servers in Go take

@@ -5,6 +5,7 @@ mod chain;
 mod envoy;
 mod grpc;
 mod grpc_rules;
+mod istio;
 mod load;
 mod management;
 mod notice;

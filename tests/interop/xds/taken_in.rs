@@ -1,9 +1,10 @@
 //! A live management server, shown by kubectl: what a bus has taken in from it as a client.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use http_body_util::BodyExt;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
 use super::management::Management;
@@ -23,7 +24,7 @@ fn program() -> String {
 }
 
 /// A kubectl at the scope of the client.
-struct Kubectl(String);
+pub(super) struct Kubectl(pub(super) String);
 
 impl Kubectl {
     fn run(&self, arguments: &[&str]) -> Output {
@@ -33,13 +34,13 @@ impl Kubectl {
         output.expect("kubectl runs")
     }
 
-    fn good(&self, arguments: &[&str]) -> String {
+    pub(super) fn good(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn bad(&self, arguments: &[&str]) -> String {
+    pub(super) fn bad(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -115,33 +116,61 @@ async fn a_server_that_refuses_long_requests_is_gone_on_with_after_a_restart() {
     bus.ready(LIMIT).await;
 }
 
-/// A change and a removal are seen by a watch.
-async fn watch(kubectl: &Kubectl, management: &mut Management, mode: &str) {
-    let mut child = tokio::process::Command::new(program())
-        .args(["get", "cds", "-w", "--output-watch-events", "--server", &kubectl.0])
-        .env("KUBECONFIG", "/dev/null")
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("kubectl runs");
-    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-    let mut sees = async |event: &str| {
+/// A kubectl that watches.
+pub(super) struct Watch {
+    _child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    pub(super) fn start(kubectl: &Kubectl, what: &[&str]) -> Self {
+        let mut child = tokio::process::Command::new(program())
+            .arg("get")
+            .args(what)
+            .args(["-w", "--output-watch-events", "--server", &kubectl.0])
+            .env("KUBECONFIG", "/dev/null")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("kubectl runs");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        Self { _child: child, lines }
+    }
+
+    /// The next event, with all of its line.
+    pub(super) async fn next(&mut self) -> (String, String) {
         loop {
-            let line = timeout(LIMIT, lines.next_line()).await;
-            let line =
-                line.unwrap_or_else(|_| panic!("{mode}: no {event}")).expect("output").expect("a line");
-            if line.starts_with(event) {
+            let line = timeout(LIMIT, self.lines.next_line()).await.expect("an event in time");
+            let line = line.expect("output").expect("a line");
+            match line.split_whitespace().next() {
+                // The names of the columns.
+                None | Some("EVENT") => {}
+                Some(event) => return (event.to_owned(), line),
+            }
+        }
+    }
+
+    /// The next event of this kind.
+    pub(super) async fn sees(&mut self, wanted: &str) -> String {
+        loop {
+            let (event, line) = self.next().await;
+            if event == wanted {
                 return line;
             }
         }
-    };
-    assert!(sees("ADDED").await.contains(NAME), "{mode}");
+    }
+}
+
+/// A change and a removal are seen by a watch.
+async fn watch(kubectl: &Kubectl, management: &mut Management, mode: &str) {
+    let mut watch = Watch::start(kubectl, &["cds"]);
+    assert!(watch.sees("ADDED").await.contains(NAME), "{mode}");
     management.put(&with_timeout(cluster(NAME), 7)).await;
-    sees("MODIFIED").await;
+    watch.sees("MODIFIED").await;
     management.put(&cluster("second")).await;
-    assert!(sees("ADDED").await.contains("second"), "{mode}");
+    assert!(watch.sees("ADDED").await.contains("second"), "{mode}");
     management.delete(Cluster::TYPE, "second").await;
-    assert!(sees("DELETED").await.contains("second"), "{mode}");
+    assert!(watch.sees("DELETED").await.contains("second"), "{mode}");
 }
 
 /// What cannot be decoded is refused by name, and takes nothing with it.

@@ -71,6 +71,25 @@ fn what_nobody_can_read_is_read_back_to_the_same_bytes() {
     assert_eq!(wrong("a.B", &other), "@type: must be type.googleapis.com/a.B, the type of the resource");
 }
 
+#[test]
+fn well_known_types_need_no_descriptors() {
+    let none = Descriptors::default();
+    for (of, json) in [
+        ("Struct", json!({"a": {"b": [1, 1.5, null, true, "x"]}})),
+        ("Timestamp", json!("2026-01-01T00:00:00Z")),
+        ("Duration", json!("1.500s")),
+        ("UInt32Value", json!(7)),
+        ("ListValue", json!([{"@type": "no type here"}])),
+        ("Any", json!({"@type": "type.googleapis.com/google.protobuf.Duration", "value": "3s"})),
+    ] {
+        let type_url = format!("{PREFIX}google.protobuf.{of}");
+        let bytes = none.read(&type_url, &json).unwrap();
+        assert_eq!(none.show(&type_url, &bytes), Shown { json, complete: true }, "{of}");
+        assert!(none.check(&type_url, b"\x0a\x09x").is_err(), "{of}");
+    }
+    assert!(!none.knows("type.googleapis.com/google.protobuf.FileDescriptorSet"), "nobody asked for it");
+}
+
 #[cfg(feature = "envoy")]
 mod envoy {
     use prost_reflect::ReflectMessage as _;

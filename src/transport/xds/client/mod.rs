@@ -1,8 +1,9 @@
 //! The client: takes in what a management server tells, as one node.
 //!
-//! A run is one stream at one server. What was taken in stays in the table when it ends, and the next one goes on with
-//! the versions of that: what has not changed meanwhile is told to nobody. Beside the stream, writes of what it brought go
-//! to the same server, where that has meshbus's own service for them ([`writes`]).
+//! A run is one stream at one server, and beside it one that polls who is connected there, where that is set. What was taken
+//! in stays in the table when it ends, and the next one goes on with the versions of that: what has not changed meanwhile
+//! is told to nobody. Writes of what it brought go to the same server, where that has meshbus's own service for them
+//! ([`writes`]).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,6 +26,7 @@ mod dial;
 mod intake;
 mod memory;
 mod of_type;
+mod poll;
 mod session;
 mod stream;
 mod told;
@@ -37,6 +39,7 @@ mod tests;
 
 use calls::Calls;
 use memory::Memory;
+use poll::Polled;
 use session::Session;
 use writes::Writer;
 
@@ -47,6 +50,7 @@ pub struct Client {
     /// The server to try first.
     first: usize,
     memory: Memory,
+    polled: Polled,
     /// Whether a server has ever told anything.
     worked: bool,
 }
@@ -55,7 +59,8 @@ impl Client {
     /// A client with checked settings.
     pub fn new(config: ClientConfig) -> Self {
         let servers = config.servers();
-        Self { config, servers, first: 0, memory: Memory::default(), worked: false }
+        let (memory, polled) = (Memory::default(), Polled::default());
+        Self { config, servers, first: 0, memory, polled, worked: false }
     }
 
     /// Connects to the first server that can be reached.
@@ -102,6 +107,7 @@ impl Client {
             () = link.shutdown.drain() => None,
             error = stream::run(&mut session, calls.stream(self.config.variant())) => Some(error),
             never = writer.run(writes) => match never {},
+            never = poll::run(&self.config, &calls, link, &mut self.polled) => match never {},
         };
         let heard = session.has_heard();
         if !heard {

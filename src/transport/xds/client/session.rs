@@ -18,6 +18,7 @@ use crate::core::state::Held;
 use crate::core::stats::ConnectorStats;
 use crate::core::{Cause, DecodeError, Error, ErrorKind};
 use crate::runtime::task;
+use crate::schema::own;
 use crate::schema::protobuf::Descriptors;
 use crate::schema::registry::Registry;
 use crate::transport::xds::codec::follow::Follow;
@@ -43,7 +44,7 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Longer responses are read where that holds up nobody: each resource in them is decoded.
-const LONG: usize = 256 << 10;
+pub(super) const LONG: usize = 256 << 10;
 
 /// A client while a stream lasts.
 pub(super) struct Session<'a> {
@@ -52,6 +53,8 @@ pub(super) struct Session<'a> {
     /// Said with the first request.
     node: Option<Node>,
     intake: Intake<'a>,
+    /// Whether connections are told beside the stream.
+    polls: bool,
     kinds: &'a Registry,
     stats: &'a ConnectorStats,
     ready: &'a Ready,
@@ -86,6 +89,7 @@ impl<'a> Session<'a> {
             variant: config.variant(),
             node: Some(config.node(link.bus.name())),
             intake: Intake::new(&link.bus, told),
+            polls: config.poll_debug.is_some(),
             kinds: &link.kinds,
             stats: &link.stats,
             ready: &link.ready,
@@ -144,6 +148,9 @@ impl<'a> Session<'a> {
         self.add(added);
         let there: Vec<ByteString> = snapshot.types(bus.scope()).cloned().collect();
         for type_url in there {
+            if self.polls && *type_url == *own::CONNECTION {
+                continue;
+            }
             let wants = self.types.get(&type_url).map(|of| &of.wants);
             let names = self.intake.held(&snapshot, &type_url);
             let stray =
@@ -449,9 +456,6 @@ async fn read(
     descriptors: Arc<Descriptors>,
 ) -> Result<Received, DecodeError> {
     let long = message.len() > LONG;
-    let read = move || {
-        let check = |type_url: &str, data: &[u8]| descriptors.check(type_url, data);
-        Received::read(variant, message, &check)
-    };
+    let read = move || Received::read(variant, message, &descriptors);
     if long { task::blocking(read).await } else { read() }
 }

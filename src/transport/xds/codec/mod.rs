@@ -1,6 +1,7 @@
 //! The wire: gRPC's framing and status, the bytes of discovery responses, and what a request asks for. Pure.
 
 pub mod cluster;
+pub mod debug;
 pub mod demand;
 pub mod follow;
 pub mod frame;

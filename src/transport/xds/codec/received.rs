@@ -11,10 +11,12 @@ use meshbus_proto::xds::{DeltaDiscoveryResponse, DiscoveryResponse, Resource, Re
 use prost::Message;
 
 use super::demand::{ALL, Interest};
+use super::mcp;
 use super::named::{is_object, name_of};
 use super::response::Variant;
 use super::status::{Code, Status};
 use crate::core::DecodeError;
+use crate::schema::protobuf::Descriptors;
 
 /// What wraps a resource of the state of the world, for clients that say that they read it.
 pub const WRAPPER: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
@@ -73,20 +75,17 @@ pub struct Fault {
     pub reason: String,
 }
 
-/// Whether bytes are a resource of a type.
-pub type Check<'a> = &'a dyn Fn(&str, &[u8]) -> Result<(), String>;
-
 impl Received {
-    /// Reads a response.
+    /// Reads a response, in which messages are what `types` say.
     ///
     /// # Errors
     /// It is no response at all; the stream cannot go on.
-    pub fn read(variant: Variant, message: Bytes, check: Check<'_>) -> Result<Self, DecodeError> {
+    pub fn read(variant: Variant, message: Bytes, types: &Descriptors) -> Result<Self, DecodeError> {
         let wrong = |error: prost::DecodeError| DecodeError::new(format!("no response: {error}"));
         let mut reading = match variant {
-            Variant::Sotw => Reading::sotw(DiscoveryResponse::decode(message).map_err(wrong)?, check),
+            Variant::Sotw => Reading::sotw(DiscoveryResponse::decode(message).map_err(wrong)?, types),
             Variant::Delta => {
-                Reading::delta(DeltaDiscoveryResponse::decode(message).map_err(wrong)?, check)
+                Reading::delta(DeltaDiscoveryResponse::decode(message).map_err(wrong)?, types)
             }
         };
         reading.refuse_repeated();
@@ -151,11 +150,11 @@ pub fn refusal(faults: &[Fault]) -> Option<google::Status> {
 
 struct Reading<'a> {
     received: Received,
-    check: Check<'a>,
+    types: &'a Descriptors,
 }
 
 impl<'a> Reading<'a> {
-    fn sotw(response: DiscoveryResponse, check: Check<'a>) -> Self {
+    fn sotw(response: DiscoveryResponse, types: &'a Descriptors) -> Self {
         let received = Received {
             type_url: response.type_url.into(),
             nonce: response.nonce,
@@ -163,14 +162,14 @@ impl<'a> Reading<'a> {
             errors: errors(response.resource_errors),
             ..Received::default()
         };
-        let mut reading = Self { received, check };
+        let mut reading = Self { received, types };
         for any in response.resources {
             reading.add_any(any);
         }
         reading
     }
 
-    fn delta(response: DeltaDiscoveryResponse, check: Check<'a>) -> Self {
+    fn delta(response: DeltaDiscoveryResponse, types: &'a Descriptors) -> Self {
         let located = response.removed_resource_names.into_iter().map(|name| name.name);
         let removed = response.removed_resources.into_iter().chain(located);
         let received = Received {
@@ -181,7 +180,7 @@ impl<'a> Reading<'a> {
             errors: errors(response.resource_errors),
             ..Received::default()
         };
-        let mut reading = Self { received, check };
+        let mut reading = Self { received, types };
         for resource in response.resources {
             reading.add_resource(resource);
         }
@@ -193,6 +192,13 @@ impl<'a> Reading<'a> {
             match Resource::decode(any.value) {
                 Ok(resource) => self.add_resource(resource),
                 Err(error) => self.fault(None, format!("is no Resource: {error}")),
+            }
+            return;
+        }
+        if self.is_mcp(&any) {
+            match mcp::object(self.types, &self.received.type_url, any.value) {
+                Ok(found) => self.received.found.push(found),
+                Err(fault) => self.received.faults.push(fault),
             }
             return;
         }
@@ -222,6 +228,9 @@ impl<'a> Reading<'a> {
             }
             return;
         };
+        if self.is_mcp(&any) {
+            return self.add_mcp(name, resource.version, any.value);
+        }
         if name.is_empty() {
             name = match name_of(&self.received.type_url, &any.value) {
                 Ok(name) => name,
@@ -234,6 +243,26 @@ impl<'a> Reading<'a> {
         }
         let version = (!resource.version.is_empty()).then(|| resource.version.into());
         self.received.found.push(Found { name, version, data: any.value });
+    }
+
+    /// Whether it is an object as istio's configuration servers tell it.
+    fn is_mcp(&self, any: &Any) -> bool {
+        any.type_url == mcp::RESOURCE && is_object(&self.received.type_url)
+    }
+
+    /// What the response says of the object goes before what is within.
+    fn add_mcp(&mut self, name: String, version: String, message: Bytes) {
+        let named = (!name.is_empty()).then(|| ByteString::from(name));
+        match mcp::object(self.types, &self.received.type_url, message) {
+            Ok(found) if named.as_ref().is_some_and(|name| *name != found.name) => {
+                self.fault(named, format!("holds {}: an object has one name", found.name));
+            }
+            Ok(found) => {
+                let given = (!version.is_empty()).then(|| version.into());
+                self.received.found.push(Found { version: given.or(found.version), ..found });
+            }
+            Err(Fault { name, reason }) => self.fault(named.or(name), reason),
+        }
     }
 
     /// Whether it is what the response is about.
@@ -250,7 +279,7 @@ impl<'a> Reading<'a> {
                 Err("is no JSON object".to_owned())
             };
         }
-        (self.check)(&any.type_url, &any.value).map_err(|reason| format!("cannot be decoded: {reason}"))
+        self.types.check(&any.type_url, &any.value).map_err(|reason| format!("cannot be decoded: {reason}"))
     }
 
     fn fault(&mut self, name: Option<ByteString>, reason: String) {
@@ -292,6 +321,7 @@ fn errors(errors: Vec<ResourceError>) -> Vec<(ByteString, Status)> {
 mod tests {
     use meshbus_proto::xds::ResourceName;
     use proptest::prelude::*;
+    use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
     use super::super::kinds::{CLUSTER, ENDPOINTS};
     use super::*;
@@ -305,19 +335,30 @@ mod tests {
         Resource { name: name.into(), version: version.into(), resource, ..Resource::default() }
     }
 
-    /// Bytes that begin with `!` are none.
-    fn check(_: &str, data: &[u8]) -> Result<(), String> {
-        if data.starts_with(b"!") { Err("a mark".to_owned()) } else { Ok(()) }
+    /// What makes bytes no message of the type.
+    const CUT: &[u8] = b"\x12\x7f";
+
+    /// Of the types here, clusters are known.
+    fn types() -> Descriptors {
+        let message = DescriptorProto { name: Some("Cluster".to_owned()), ..DescriptorProto::default() };
+        let file = FileDescriptorProto {
+            name: Some("cluster.proto".to_owned()),
+            package: Some("envoy.config.cluster.v3".to_owned()),
+            message_type: vec![message],
+            ..FileDescriptorProto::default()
+        };
+        let set = FileDescriptorSet { file: vec![file] };
+        (*Descriptors::with(&[set.encode_to_vec()]).unwrap()).clone()
     }
 
     fn delta(response: DeltaDiscoveryResponse) -> Received {
         let response = DeltaDiscoveryResponse { type_url: CLUSTER.into(), ..response };
-        Received::read(Variant::Delta, response.encode_to_vec().into(), &check).unwrap()
+        Received::read(Variant::Delta, response.encode_to_vec().into(), &types()).unwrap()
     }
 
     fn sotw(resources: Vec<Any>) -> Received {
         let response = DiscoveryResponse { type_url: CLUSTER.into(), resources, ..Default::default() };
-        Received::read(Variant::Sotw, response.encode_to_vec().into(), &check).unwrap()
+        Received::read(Variant::Sotw, response.encode_to_vec().into(), &types()).unwrap()
     }
 
     fn names(received: &Received) -> Vec<&str> {
@@ -336,14 +377,14 @@ mod tests {
             resource_name: Some(ResourceName { name: "d".into() }),
             ..Resource::default()
         };
-        let resources = vec![resource("a", "1", b"\x0a\x01a"), resource("b", "", b"!"), nameless, other];
+        let resources = vec![resource("a", "1", b"\x0a\x01a"), resource("b", "", CUT), nameless, other];
         let received = delta(DeltaDiscoveryResponse { resources, ..Default::default() });
         assert_eq!(names(&received), ["a"]);
         let wrong = format!("is a {ENDPOINTS}");
-        assert_eq!(
-            faults(&received),
-            [(Some("b"), "cannot be decoded: a mark"), (None, "has no name"), (Some("d"), &*wrong)]
-        );
+        let (cut, others) = received.faults.split_first().unwrap();
+        assert!(cut.reason.starts_with("cannot be decoded: "), "{cut:?}");
+        assert_eq!((cut.name.as_deref(), others.len()), (Some("b"), 2));
+        assert_eq!(faults(&received)[1..], [(None, "has no name"), (Some("d"), &*wrong)]);
         assert!(!received.tells_absence());
     }
 
@@ -411,7 +452,7 @@ mod tests {
         let read = |value: &[u8]| {
             let resources = vec![any_of(type_url, value)];
             let response = DiscoveryResponse { type_url: type_url.into(), resources, ..Default::default() };
-            Received::read(Variant::Sotw, response.encode_to_vec().into(), &check).unwrap()
+            Received::read(Variant::Sotw, response.encode_to_vec().into(), &types()).unwrap()
         };
         assert_eq!(names(&read(br#"{"metadata":{"name":"a","namespace":"n"}}"#)), ["n/a"]);
         assert_eq!(faults(&read(b"[]")), [(None, "is no JSON object")]);
@@ -435,7 +476,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             for variant in [Variant::Sotw, Variant::Delta] {
-                if let Ok(received) = Received::read(variant, bytes.clone().into(), &check) {
+                if let Ok(received) = Received::read(variant, bytes.clone().into(), &types()) {
                     drop(refusal(&received.faults));
                 }
             }

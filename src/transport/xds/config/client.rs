@@ -54,6 +54,9 @@ pub struct ClientConfig {
     pub keepalive: Duration,
     /// Longest response; default 64MiB. With a longer one the connection ends.
     pub max_response: Size,
+    /// How often a server is asked who is connected to it, by istio's debug types, at least 1s; default never. Each is a
+    /// `Connection` in the scope, as old as the interval where it answers.
+    pub poll_debug: Option<Duration>,
 }
 
 /// A variant of the protocol.
@@ -127,6 +130,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration(StdDuration::from_secs(5)),
             keepalive: Duration(StdDuration::from_mins(6)),
             max_response: Size(64 << 20),
+            poll_debug: None,
         }
     }
 }
@@ -151,6 +155,9 @@ impl ClientConfig {
         }
         if config.keepalive.0 < StdDuration::from_secs(10) {
             return Err(section.error_with_hint("keepalive", "must be 10s at least", "6m"));
+        }
+        if config.poll_debug.is_some_and(|interval| interval.0 < StdDuration::from_secs(1)) {
+            return Err(section.error_with_hint("poll_debug", "must be 1s at least", "10s"));
         }
         if config.max_response.0 < RESPONSE_MIN || config.max_response.0 > 1 << 30 {
             return Err(section.error("max_response", "must be from 64KiB to 1GiB"));
@@ -338,6 +345,7 @@ mod tests {
             (format!("urls: [\"https://a\"]\n{cds}tls: {{cert: a.pem}}"), "cert and key go together"),
             (format!("{server}{cds}keepalive: 1s"), "10s at least"),
             (format!("{server}{cds}connect_timeout: 0s"), "is zero"),
+            (format!("{server}{cds}poll_debug: 999ms"), "1s at least"),
             (format!("{server}{cds}max_response: 1KiB"), "from 64KiB"),
             (format!("{server}{cds}token: abc"), "a secret does not stand in the file"),
             (format!("{server}subscribe: [{{type: thing}}]"), "is no type"),

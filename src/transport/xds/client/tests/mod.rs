@@ -2,6 +2,7 @@
 
 mod delta;
 mod hostile;
+mod istio;
 mod own;
 mod sotw;
 mod whole;

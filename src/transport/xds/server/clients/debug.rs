@@ -6,6 +6,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::{RESOURCES_MAX, Room, resources};
+use crate::transport::xds::codec::debug::{CONNECTIONS, DEBUG};
 use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, LISTENER, ROUTES};
 use crate::transport::xds::codec::response::nonce_text;
 use crate::transport::xds::codec::status::{Code, Status};
@@ -13,13 +14,11 @@ use crate::transport::xds::server::Shared;
 use crate::transport::xds::server::caller::Caller;
 use crate::transport::xds::server::roster::{Board, Known, Standing};
 
-/// One name asks, its answer is JSON.
-const DEBUG: &str = "istio.io/debug";
 /// How each client stands to each type, as messages.
 const SYNCZ: &str = "istio.io/debug/syncz";
 const CLIENT_CONFIG: &str = "type.googleapis.com/envoy.service.status.v3.ClientConfig";
 /// What may be asked for by name.
-const NAMES: [&str; 4] = ["config_dump?proxyID=ID", "connections", "list", "syncz"];
+const NAMES: [&str; 4] = ["config_dump?proxyID=ID", CONNECTIONS, "list", "syncz"];
 
 /// Whether a type is answered here.
 pub(in crate::transport::xds::server) fn is_debug(type_url: &str) -> bool {
@@ -65,7 +64,7 @@ fn by_name(shared: &Shared, caller: &Caller, name: &str) -> Result<Value, Status
     let path = name.trim_start_matches('/');
     match path.split_once('?').unwrap_or((path, "")) {
         ("list", _) => Ok(json!(NAMES)),
-        ("connections", _) => Ok(json!({
+        (CONNECTIONS, _) => Ok(json!({
             "totalClients": boards.len(),
             "clients": boards.iter().map(|board| connection(board)).collect::<Vec<_>>(),
         })),
