@@ -4,6 +4,7 @@
 //! decides what a refusal means.
 
 use std::fmt;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -229,14 +230,9 @@ pub(crate) fn segment(text: &str) -> impl fmt::Display + '_ {
 
 /// Whether a request did not leave.
 fn is_unsent(error: &kube::Error) -> bool {
-    let mut next: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = next {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    let first: &dyn std::error::Error = error;
+    let mut all = iter::successors(Some(first), |error| error.source());
+    all.any(|error| error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
 }
 
 fn request(

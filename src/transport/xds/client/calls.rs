@@ -28,7 +28,6 @@ const REQUESTS_WAITING: usize = 4;
 pub(super) type Sent = StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
 
 /// A connection on which calls can be made. It lasts as long as this or a call of it.
-#[derive(Clone)]
 pub(super) struct Calls {
     /// The server: `127.0.0.1:15010`.
     pub(super) peer: String,
@@ -76,7 +75,7 @@ impl Calls {
     /// Opens a stream of the aggregated service.
     pub(super) fn stream(&self, variant: Variant) -> Call {
         let (requests, waiting) = mpsc::channel(REQUESTS_WAITING);
-        let responses = self.open(aggregated(variant), StreamBody::new(frames(waiting)));
+        let responses = self.open(aggregated(variant), frames(waiting));
         Call { peer: self.peer.clone(), requests, responses }
     }
 
@@ -126,13 +125,11 @@ impl Calls {
     }
 }
 
-fn frames(
-    waiting: mpsc::Receiver<Bytes>,
-) -> Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>> {
-    Box::pin(stream::unfold(waiting, |mut waiting| async {
+fn frames(waiting: mpsc::Receiver<Bytes>) -> Sent {
+    StreamBody::new(Box::pin(stream::unfold(waiting, |mut waiting| async {
         let frame = waiting.recv().await?;
         Some((Ok(Frame::data(frame)), waiting))
-    }))
+    })))
 }
 
 impl Responses {

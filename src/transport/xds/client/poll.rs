@@ -14,12 +14,11 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::calls::{Call, Calls};
-use super::session::LONG;
+use super::session::reading;
 use crate::core::bus::Ingress;
 use crate::core::state::Snapshot;
 use crate::core::stats::ConnectorStats;
 use crate::core::{Change, Envelope, Error, Key, Timestamp, Version};
-use crate::runtime::task;
 use crate::schema::own;
 use crate::transport::Link;
 use crate::transport::xds::codec::debug::{CONNECTIONS_MAX, Connected, Connection, answer, question};
@@ -121,9 +120,7 @@ impl Poll<'_> {
 
     async fn read(&self, message: Bytes) -> Result<Connected, Status> {
         let name = self.name.clone();
-        let long = message.len() > LONG;
-        let read = move || answer(message, &name);
-        if long { task::blocking(read).await } else { read() }
+        reading(message.len(), move || answer(message, &name)).await
     }
 
     /// Puts what differs from the table.

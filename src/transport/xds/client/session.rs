@@ -43,8 +43,8 @@ const QUIET: Duration = Duration::from_millis(500);
 const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Longer responses are read where that holds up nobody: each resource in them is decoded.
-pub(super) const LONG: usize = 256 << 10;
+/// Longer responses are read where that holds up nobody: each part of them is decoded.
+const LONG: usize = 256 << 10;
 
 /// A client while a stream lasts.
 pub(super) struct Session<'a> {
@@ -455,7 +455,13 @@ async fn read(
     message: Bytes,
     descriptors: Arc<Descriptors>,
 ) -> Result<Received, DecodeError> {
-    let long = message.len() > LONG;
-    let read = move || Received::read(variant, message, &descriptors);
-    if long { task::blocking(read).await } else { read() }
+    reading(message.len(), move || Received::read(variant, message, &descriptors)).await
+}
+
+/// Reads a message of so many bytes.
+pub(super) async fn reading<T: Send + 'static>(
+    bytes: usize,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if bytes > LONG { task::blocking(read).await } else { read() }
 }
