@@ -13,6 +13,7 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, Config, ResourceExt};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::python::{Held, Informer};
 use super::rig::Api;
@@ -190,10 +191,12 @@ async fn informers_stay_in_step_with_ten_thousand_objects() {
         last(&client, &value).await;
         let expected = truth(&client).await;
         for (who, store) in [("list", &listing), ("stream", &streaming), ("controller", &controlled)] {
-            until(&format!("round {round}, seed {seed}: {who} is in step"), IN_STEP, async || {
-                (held(store) == expected).then_some(())
-            })
-            .await;
+            let in_step =
+                until("it is in step", IN_STEP * 2, async || (held(store) == expected).then_some(()));
+            if timeout(IN_STEP, in_step).await.is_err() {
+                let wrong = differences(&held(store), &expected);
+                panic!("round {round}, seed {seed}: {who} is not in step within {IN_STEP:?}: {wrong:#?}");
+            }
         }
         // What comes in a new list is reconciled by a controller of kube-rs only if it has the object by then; what is
         // watched always is.
