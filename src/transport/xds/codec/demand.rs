@@ -58,6 +58,13 @@ pub struct Asked {
     pub resume: Option<ByteString>,
 }
 
+impl Asked {
+    /// Whether it neither begins anything nor changes what is wanted nor has to be answered.
+    pub fn is_nothing(&self) -> bool {
+        !self.first && self.added.is_empty() && self.dropped.is_empty() && self.answer.is_empty()
+    }
+}
+
 impl Demand {
     /// Takes an incremental request. `legacy_wildcard`: a first request without names means all.
     pub fn delta(&mut self, request: &mut DeltaDiscoveryRequest, legacy_wildcard: bool) -> Asked {

@@ -45,7 +45,7 @@ impl Caller {
 
     /// The same caller under the rules as they are now.
     pub(super) fn renew(&mut self, bus: &Bus) {
-        self.access = bus.access();
+        bus.renew_access(&mut self.access);
     }
 
     /// The proved name.

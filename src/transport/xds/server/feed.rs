@@ -49,6 +49,10 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 struct Index {
     types: HashMap<ByteString, Takers>,
+    /// Of all streams.
+    inboxes: HashMap<u64, Arc<Inbox>>,
+    /// Whether streams are to end.
+    draining: bool,
     /// Of types of which one was looked for.
     aliases: HashMap<ByteString, Aliases>,
     /// All that was changed up to here is told.
@@ -89,9 +93,20 @@ impl Feed {
         (Arc::new(feed), subscription)
     }
 
-    /// A new inbox for up to `max` changes.
+    /// A new inbox for up to `max` changes, until the stream [leaves](Self::leave).
     pub(super) fn inbox(&self, max: usize) -> Arc<Inbox> {
-        Arc::new(Inbox::new(self.inboxes.fetch_add(1, Ordering::Relaxed), max))
+        let inbox = Arc::new(Inbox::new(self.inboxes.fetch_add(1, Ordering::Relaxed), max));
+        let mut index = self.index.lock();
+        index.inboxes.insert(inbox.id, Arc::clone(&inbox));
+        if index.draining {
+            inbox.end();
+        }
+        inbox
+    }
+
+    /// Takes a stream off the index: all it wants is dropped.
+    pub(super) fn leave(&self, inbox: &Inbox) {
+        self.index.lock().inboxes.remove(&inbox.id);
     }
 
     /// The scope.
@@ -184,6 +199,7 @@ impl Feed {
     /// Tells changes to those who want them.
     fn tell(&self, records: &Records) {
         let Some(last) = records.last().map(|record| record.seq) else { return };
+        let mut told = Vec::new();
         let mut index = self.index.lock();
         let before = index.told;
         index.told = last;
@@ -196,8 +212,13 @@ impl Feed {
             }
             if let Some(takers) = index.types.get_mut(&changed.type_url) {
                 takers.changed = last;
-                takers.tell(changed, before);
+                takers.tell(changed, before, &mut told);
             }
+        }
+        drop(index);
+        // Not before: whoever is woken takes the lock.
+        for inbox in told {
+            inbox.ring();
         }
     }
 
@@ -206,24 +227,37 @@ impl Feed {
         let mut index = self.index.lock();
         let before = std::mem::replace(&mut index.told, seq);
         index.aliases.clear();
-        for takers in index.types.values_mut() {
-            takers.changed = seq;
-            let names = takers.prefixes.values().chain(takers.names.values()).flatten();
-            takers.all.values().chain(names).for_each(|inbox| inbox.lose(before));
+        index.types.values_mut().for_each(|takers| takers.changed = seq);
+        for inbox in index.inboxes.values() {
+            inbox.lose(before);
+            inbox.ring();
         }
+    }
+
+    /// Tells all streams to end, also those that come.
+    fn drain(&self) {
+        let mut index = self.index.lock();
+        index.draining = true;
+        index.inboxes.values().for_each(|inbox| inbox.end());
     }
 }
 
 /// Runs a feed until the end of the shutdown.
 pub(super) async fn follow(feed: Arc<Feed>, mut subscription: Subscription, shutdown: Shutdown) {
-    let mut resync = false;
+    let (mut resync, mut draining) = (false, false);
     loop {
         let message = tokio::select! {
             message = subscription.next() => message,
+            () = shutdown.drain(), if !draining => {
+                draining = true;
+                feed.drain();
+                continue;
+            }
             () = shutdown.end() => return,
         };
         match message {
-            None | Some(Message::Gone(_)) => return,
+            // The bus has closed.
+            None | Some(Message::Gone(_)) => return feed.drain(),
             Some(message) => feed.on(message, &mut resync),
         }
     }
@@ -272,20 +306,28 @@ fn changes(records: &Records, index: &Index, snapshot: &Snapshot, at: Seq) -> Ve
 }
 
 impl Takers {
-    fn tell(&self, changed: Changed, before: Seq) {
+    /// Leaves changes in the inboxes of those who want them, which are then to be rung for.
+    fn tell(&self, changed: Changed, before: Seq, told: &mut Vec<Arc<Inbox>>) {
         let Changed { type_url, items, .. } = changed;
         if !self.names.is_empty() || !self.prefixes.is_empty() {
             for item in &items {
-                self.tell_named(&type_url, item, before);
+                self.tell_named(&type_url, item, before, told);
             }
         }
         if !self.all.is_empty() {
             let batch = Arc::new(Batch::new(type_url, items));
             self.all.values().for_each(|inbox| inbox.push(Entry::Batch(Arc::clone(&batch)), before));
+            told.extend(self.all.values().cloned());
         }
     }
 
-    fn tell_named(&self, type_url: &ByteString, item: &Arc<Item>, before: Seq) {
+    fn tell_named(
+        &self,
+        type_url: &ByteString,
+        item: &Arc<Item>,
+        before: Seq,
+        told: &mut Vec<Arc<Inbox>>,
+    ) {
         let name = item.name();
         let prefixes = if self.prefixes.is_empty() { None } else { Some(name.match_indices('/')) };
         let prefixed =
@@ -294,6 +336,7 @@ impl Takers {
         let aliased = item.aliases.iter().chain(&item.lost).filter_map(|alias| self.names.get(alias));
         for inbox in self.names.get(name).into_iter().chain(aliased).chain(prefixed).flatten() {
             inbox.push(Entry::One(type_url.clone(), Arc::clone(item)), before);
+            told.push(Arc::clone(inbox));
         }
     }
 

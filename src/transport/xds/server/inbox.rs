@@ -1,11 +1,14 @@
 //! What waits for one stream: bounded, and level-based when the bound is reached.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use bytestring::ByteString;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::item::{Batch, Item};
 use crate::core::Seq;
@@ -17,7 +20,9 @@ pub(super) struct Inbox {
     pub(super) id: u64,
     max: usize,
     waiting: Mutex<Waiting>,
-    arrived: Notify,
+    /// Whether the stream has been rung for and has not looked since.
+    rung: AtomicBool,
+    stream: AtomicWaker,
 }
 
 /// What a stream finds.
@@ -28,6 +33,8 @@ pub(super) struct Waiting {
     len: usize,
     /// More came than may wait: what was changed after this position has to be looked up.
     pub(super) lost: Option<Seq>,
+    /// Nothing will come any more.
+    pub(super) ends: bool,
 }
 
 /// What is left at once.
@@ -42,10 +49,11 @@ pub(super) enum Entry {
 impl Inbox {
     /// For up to `max` changes.
     pub(super) fn new(id: u64, max: usize) -> Self {
-        Self { id, max, waiting: Mutex::default(), arrived: Notify::new() }
+        Self { id, max, waiting: Mutex::default(), rung: AtomicBool::new(false), stream: AtomicWaker::new() }
     }
 
-    /// Leaves an entry; `before` is the position up to which the feed had told before it.
+    /// Leaves an entry; `before` is the position up to which the feed had told before it. The stream learns of it when
+    /// it is [rung](Self::ring) for.
     pub(super) fn push(&self, entry: Entry, before: Seq) {
         let mut waiting = self.waiting.lock();
         if waiting.lost.is_some() {
@@ -65,16 +73,24 @@ impl Inbox {
         } else {
             waiting.entries.push_back(entry);
         }
-        drop(waiting);
-        self.arrived.notify_one();
     }
 
-    /// Says that what was changed after `since` has to be looked up.
+    /// Says that what was changed after `since` has to be looked up, once the stream is rung for.
     pub(super) fn lose(&self, since: Seq) {
         let mut waiting = self.waiting.lock();
         waiting.lost = Some(waiting.lost.unwrap_or(since).min(since));
-        drop(waiting);
-        self.arrived.notify_one();
+    }
+
+    /// Says that nothing will come any more.
+    pub(super) fn end(&self) {
+        self.waiting.lock().ends = true;
+        self.ring();
+    }
+
+    /// Wakes the stream.
+    pub(super) fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        self.stream.wake();
     }
 
     /// Takes all there is.
@@ -82,9 +98,17 @@ impl Inbox {
         std::mem::take(&mut *self.waiting.lock())
     }
 
-    /// Waits until there may be something.
+    /// Waits until there may be something. For one stream; cancel safe.
     pub(super) async fn arrived(&self) {
-        self.arrived.notified().await;
+        poll_fn(|cx| self.poll_arrived(cx)).await;
+    }
+
+    fn poll_arrived(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.rung.load(Ordering::Relaxed) {
+            self.stream.register(cx.waker());
+        }
+        // Looked at after that: what rings in between wakes.
+        if self.rung.swap(false, Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -28,16 +28,26 @@ pub(super) struct Board {
     pub(super) scope: ByteString,
     pub(super) peer: SocketAddr,
     pub(super) since: Timestamp,
-    types: Mutex<BTreeMap<ByteString, Known>>,
+    types: Mutex<BTreeMap<ByteString, Watched>>,
+}
+
+/// One type of a stream.
+#[derive(Debug)]
+struct Watched {
+    interests: Arc<[Interest]>,
+    standing: SharedStanding,
 }
 
 /// What is known of a client about one type.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Known {
     /// What it wants, or the first of it.
     pub(super) interests: Arc<[Interest]>,
     pub(super) standing: Standing,
 }
+
+/// How far a client is with one type: written by its stream, read by who asks.
+pub(super) type SharedStanding = Arc<Mutex<Standing>>;
 
 /// How far a client is with one type.
 #[derive(Clone, Debug, Default)]
@@ -83,37 +93,20 @@ impl Board {
         Self { id: id.into(), node, scope, peer, since: Timestamp::now(), types }
     }
 
-    /// Notes what is wanted of a type.
-    pub(super) fn wants(&self, type_url: &ByteString, demand: &Demand) {
+    /// Notes what is wanted of a type, and where it can be seen how far the client is with it.
+    pub(super) fn wants(&self, type_url: &ByteString, demand: &Demand, standing: &SharedStanding) {
         let mut interests: Vec<_> = demand.interests().take(INTERESTS_MAX).collect();
         interests.sort_unstable();
-        self.types.lock().entry(type_url.clone()).or_default().interests = interests.into();
-    }
-
-    /// Notes how far the client is with each type.
-    pub(super) fn stands<'a>(&self, all: impl Iterator<Item = (&'a ByteString, &'a Standing)>) {
-        let mut types = self.types.lock();
-        for (type_url, standing) in all {
-            match types.get_mut(type_url) {
-                Some(known) if known.standing.is(standing) => {}
-                Some(known) => known.standing = standing.clone(),
-                None => {
-                    let known = Known { standing: standing.clone(), ..Known::default() };
-                    types.insert(type_url.clone(), known);
-                }
-            }
-        }
+        let watched = Watched { interests: interests.into(), standing: Arc::clone(standing) };
+        self.types.lock().insert(type_url.clone(), watched);
     }
 
     /// How it stands to each type.
     pub(super) fn types(&self) -> BTreeMap<ByteString, Known> {
-        self.types.lock().clone()
-    }
-}
-
-impl Standing {
-    fn is(&self, other: &Self) -> bool {
-        let refused = |of: &Self| of.refused.as_ref().map(|refusal| refusal.nonce);
-        (self.sent, self.accepted, refused(self)) == (other.sent, other.accepted, refused(other))
+        let known = |(type_url, Watched { interests, standing }): (&ByteString, &Watched)| {
+            let (interests, standing) = (Arc::clone(interests), standing.lock().clone());
+            (type_url.clone(), Known { interests, standing })
+        };
+        self.types.lock().iter().map(known).collect()
     }
 }

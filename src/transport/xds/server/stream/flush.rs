@@ -22,7 +22,7 @@ use crate::transport::xds::codec::demand::Interest;
 use crate::transport::xds::codec::kinds::{CLUSTER, ENDPOINTS, REFERS_TO_CLUSTERS};
 use crate::transport::xds::codec::response::Variant;
 use crate::transport::xds::codec::status::{Code, Status};
-use crate::transport::xds::server::item::{Item, name_of};
+use crate::transport::xds::server::item::{Batch, Item, name_of};
 
 /// What a pass tells of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,20 +131,16 @@ fn tell_delta(
     snapshot: &Snapshot,
     outbox: &mut Outbox,
 ) {
-    if let Pending::Shared(batch) = &of.pending {
-        let batch = Arc::clone(batch);
-        let split = pass == Pass::Put && batch.items.iter().any(|item| item.is_removed());
-        let news = batch.items.iter().all(|item| of.demand.is_news(item.name(), item.seq()));
-        let fits = batch.len() <= outbox.max;
-        if !split && news && fits && of.demand.is_wildcard() && session.may_see_all(type_url) {
-            of.pending = Pending::Nothing;
-            of.demand.told(
-                &[Interest::All],
-                batch.items.iter().map(|item| item.seq()).max().unwrap_or_default(),
-            );
-            let told = Arc::clone(batch.told(session.form, &session.kinds, &outbox.bus));
-            return outbox.tell(of, &told);
+    match std::mem::take(&mut of.pending) {
+        Pending::Shared(batch)
+            if batch.len() <= outbox.max && is_for_all((type_url, of), &batch, pass, session) =>
+        {
+            let last = batch.items.iter().map(|item| item.seq()).max();
+            of.demand.told(&[Interest::All], last.unwrap_or_default());
+            let told = batch.told(session.form, &session.kinds, &outbox.bus);
+            return outbox.tell(of, told);
         }
+        pending => of.pending = pending,
     }
     let at = of.at();
     let mut gathered = Gathered::default();
@@ -164,6 +160,13 @@ fn tell_delta(
     if !gathered.is_empty() {
         outbox.send(of, type_url, at, false, &gathered);
     }
+}
+
+/// Whether a batch is told to this client as to all others that want all of the type.
+fn is_for_all((type_url, of): (&ByteString, &OfType), batch: &Batch, pass: Pass, session: &Session) -> bool {
+    let split = pass == Pass::Put && batch.items.iter().any(|item| item.is_removed());
+    let news = || batch.items.iter().all(|item| of.demand.is_news(item.name(), item.seq()));
+    !split && of.demand.is_wildcard() && news() && session.may_see_all(type_url)
 }
 
 /// Each response is all there is, so what is gone but must stay for now is sent as it was last.

@@ -43,8 +43,7 @@ impl Hold {
 
     /// What still holds when it is due.
     pub(super) fn lapse(mut self, clusters: Option<&OfType>) -> Option<Self> {
-        let answers = clusters.is_some_and(|of| of.standing.accepted > 0 || of.standing.refused.is_some());
-        (answers && !self.narrow).then(|| {
+        (clusters.is_some_and(OfType::has_answered) && !self.narrow).then(|| {
             self.narrow = true;
             self.due += MORE;
             self

@@ -182,7 +182,8 @@ mod tests {
         of.sent(2, &told(&message.words));
         let due = of.life.next();
         assert_eq!(of.answered(Some(2), None), Answered::Nothing);
-        assert_eq!((of.standing.accepted, of.standing.refused.is_some()), (2, true));
+        let standing = of.standing.lock().clone();
+        assert_eq!((standing.accepted, standing.refused.is_some()), (2, true));
         assert_eq!(of.life.next(), due);
         of.sent(3, &message);
         assert_eq!(of.answered(Some(3), None), Answered::Recovered);

@@ -11,9 +11,10 @@ use bytestring::ByteString;
 use hashbrown::HashMap;
 use hyper::body::Frame;
 use meshbus_proto::xds::Node;
-use tokio::time::sleep_until;
+use tokio::time::Instant;
 use tracing::debug;
 
+use self::alarm::Alarm;
 use self::aside::{Aside, is_aside};
 use self::flush::{flush, missed};
 use self::hold::Hold;
@@ -24,8 +25,7 @@ use self::request::Request;
 use self::session::{Session, TEXT_MAX, check, trim};
 use super::Shared;
 use super::caller::Caller;
-use super::feed::Feed;
-use super::inbox::{Entry, Inbox, Waiting};
+use super::inbox::{Entry, Waiting};
 use super::item::{Form, name_of};
 use super::requests::Requests;
 use crate::core::Seq;
@@ -37,6 +37,7 @@ use crate::transport::xds::codec::response::{Variant, nonce_number};
 use crate::transport::xds::codec::services::Method;
 use crate::transport::xds::codec::status::{Code, Status};
 
+mod alarm;
 mod answer;
 mod aside;
 mod flush;
@@ -66,6 +67,7 @@ pub(super) struct Stream {
     owed: Vec<ByteString>,
     presence: Presence,
     aside: Aside,
+    alarm: Alarm,
     end: End,
 }
 
@@ -81,15 +83,12 @@ enum End {
 /// What a stream waits for.
 enum Event {
     Request(Result<Option<Bytes>, Status>),
+    /// Something waits in the inbox.
     Changed,
-    /// What refers to new clusters has waited long.
-    Lapsed,
     Settled,
-    /// It is time to tell that something still holds.
-    Beat,
     /// Something has happened to connections.
     Happened,
-    /// It is time to tell how the client stands.
+    /// It is time for something: see [`Stream::due`].
     Due,
     Drain,
 }
@@ -118,6 +117,7 @@ impl Stream {
             owed: Vec::new(),
             presence,
             aside: Aside::default(),
+            alarm: Alarm::default(),
             end: End::Open,
         }
     }
@@ -152,20 +152,30 @@ impl Stream {
     }
 
     async fn event(&mut self) -> Event {
-        let inbox = self.session.as_ref().map(|session| Arc::clone(&session.inbox));
-        let (due, beat) = (self.hold.as_ref().map(|hold| hold.due), self.next_beat());
+        let due = self.due();
+        let Some(session) = &self.session else {
+            return tokio::select! {
+                request = self.requests.next() => Event::Request(request),
+                () = self.shared.shutdown.drain() => Event::Drain,
+            };
+        };
         let withholds = self.types.values().any(|of| of.withheld.is_waiting());
-        let feed = self.session.as_ref().filter(|_| withholds).map(|session| &*session.feed);
+        // All of these are left as they are until the next turn, or cost nothing to leave: a turn is made for each
+        // response and each answer to one.
         tokio::select! {
             request = self.requests.next() => Event::Request(request),
-            () = arrived(inbox.as_deref()) => Event::Changed,
-            () = reached(due) => Event::Lapsed,
-            () = settled(feed) => Event::Settled,
-            () = reached(self.presence.due()) => Event::Due,
-            () = reached(beat) => Event::Beat,
+            () = session.inbox.arrived() => Event::Changed,
+            () = self.alarm.at(due) => Event::Due,
+            () = session.feed.settled(), if withholds => Event::Settled,
             () = self.aside.happened() => Event::Happened,
-            () = self.shared.shutdown.drain() => Event::Drain,
         }
+    }
+
+    /// When there is something to do though nothing happens: what refers to new clusters has waited long, something
+    /// still holds, or it is to be told how the client stands.
+    fn due(&self) -> Option<Instant> {
+        let lapses = self.hold.as_ref().map(|hold| hold.due);
+        [lapses, self.next_beat(), self.presence.due()].into_iter().flatten().min()
     }
 
     /// # Errors
@@ -176,27 +186,26 @@ impl Stream {
             Event::Request(Ok(None)) => Err(Status::ok()),
             Event::Request(Err(status)) => Err(status),
             Event::Changed => self.on_changed(),
-            Event::Lapsed => {
-                self.hold = self.hold.take().and_then(|hold| hold.lapse(self.types.get(CLUSTER)));
-                self.on_changed()
-            }
             Event::Settled => {
                 for of in self.types.values_mut() {
                     of.again |= of.withheld.settle();
                 }
                 self.on_changed()
             }
-            Event::Due => Ok(()),
-            Event::Beat => {
-                self.on_beat();
-                Ok(())
-            }
+            Event::Due => self.on_due(),
             Event::Happened => {
                 self.on_happened();
                 Ok(())
             }
-            Event::Drain => Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again")),
+            Event::Drain => Err(shutting_down()),
         }
+    }
+
+    fn on_due(&mut self) -> Result<(), Status> {
+        self.on_beat();
+        let Some(hold) = self.hold.take_if(|hold| hold.due <= Instant::now()) else { return Ok(()) };
+        self.hold = hold.lapse(self.types.get(CLUSTER));
+        self.on_changed()
     }
 
     /// Ends a call that has one response: there is one also where nothing was asked for.
@@ -247,15 +256,14 @@ impl Stream {
             return self.on_aside(&type_url, request, &nonce);
         }
         let Some(session) = &self.session else { return Ok(()) };
-        let of = self.types.entry(type_url.clone()).or_insert_with(|| OfType::new(kind_of(&type_url)));
+        let of = self.types.entry_ref(&type_url).or_insert_with(|| OfType::new(kind_of(&type_url)));
         if of.is_mere_answer(&nonce, &request) {
             return Ok(());
         }
-        let first = of.standing.accepted == 0;
         match of.answered(nonce_number(&nonce), refusal) {
             Answered::Refused => self.presence.refused(&session.node, &type_url, of),
             Answered::Recovered => self.presence.recovered(&type_url),
-            Answered::Accepted => self.presence.accepted(&type_url, first),
+            Answered::Accepted { first } => self.presence.accepted(&type_url, first),
             Answered::Nothing => {}
         }
         let legacy = of.kind.legacy_wildcard && !session.is_grpc();
@@ -263,6 +271,10 @@ impl Stream {
             Request::Sotw(request) => of.demand.sotw(request, legacy),
             Request::Delta(request) => of.demand.delta(request, legacy),
         };
+        if asked.is_nothing() {
+            // It was but an answer, for which something may have waited.
+            return if self.hold.is_some() { self.on_changed() } else { Ok(()) };
+        }
         of.withheld.asked(&asked, session);
         if type_url == ENDPOINTS {
             for name in self.owed.drain(..) {
@@ -270,7 +282,7 @@ impl Stream {
             }
         }
         if asked.first || !asked.added.is_empty() || !asked.dropped.is_empty() {
-            self.presence.wants(&type_url, &of.demand);
+            self.presence.wants(&type_url, of);
         }
         self.count_names()?;
         self.answer(&type_url, &asked)
@@ -352,6 +364,9 @@ impl Stream {
                 }
             }
         }
+        if waiting.ends {
+            return Err(shutting_down());
+        }
         waiting.lost.map_or(Ok(()), |after| self.look_up_missed(after, snapshot))
     }
 
@@ -402,6 +417,7 @@ impl Stream {
             let dropped: Vec<_> = of.demand.interests().collect();
             drop(session.feed.want(&session.inbox, &type_url, &[], &dropped));
         }
+        session.feed.leave(&session.inbox);
     }
 }
 
@@ -431,23 +447,6 @@ fn changed_endpoints(
     endpoints
 }
 
-async fn arrived(inbox: Option<&Inbox>) {
-    match inbox {
-        Some(inbox) => inbox.arrived().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn settled(feed: Option<&Feed>) {
-    match feed {
-        Some(feed) => feed.settled().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn reached(until: Option<tokio::time::Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
-    }
+fn shutting_down() -> Status {
+    Status::new(Code::Unavailable, "meshbus is shutting down: connect again")
 }

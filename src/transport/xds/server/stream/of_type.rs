@@ -16,7 +16,7 @@ use crate::transport::xds::codec::kinds::Kind;
 use crate::transport::xds::codec::resource::Encoded;
 use crate::transport::xds::codec::response::nonce_number;
 use crate::transport::xds::server::item::{Batch, Item, Named, Told};
-use crate::transport::xds::server::roster::{Refusal, Standing};
+use crate::transport::xds::server::roster::{Refusal, SharedStanding};
 
 /// Responses whose answer is waited for; of older ones nothing is known then.
 const UNANSWERED_MAX: usize = 64;
@@ -35,7 +35,7 @@ pub(super) struct OfType {
     pub(super) kept: HashMap<ByteString, Arc<Encoded>>,
     pub(super) life: Life,
     unanswered: VecDeque<Sent>,
-    pub(super) standing: Standing,
+    pub(super) standing: SharedStanding,
 }
 
 /// Changes that wait to be told.
@@ -63,11 +63,11 @@ struct Sent {
 pub(super) enum Answered {
     /// It answers nothing.
     Nothing,
-    /// A response is accepted.
-    Accepted,
+    /// A response is accepted; `first`: none of its type was before.
+    Accepted { first: bool },
     /// As accepted, after one that was not.
     Recovered,
-    /// A response is refused: see [`Standing::refused`].
+    /// A response is refused: the standing says why.
     Refused,
 }
 
@@ -83,7 +83,7 @@ impl OfType {
             kept: HashMap::new(),
             life: Life::default(),
             unanswered: VecDeque::new(),
-            standing: Standing::default(),
+            standing: SharedStanding::default(),
         }
     }
 
@@ -94,13 +94,16 @@ impl OfType {
             self.unanswered.pop_front();
         }
         self.unanswered.push_back(Sent { nonce, names: Arc::clone(&told.names), beat: told.beat });
-        self.standing.sent = nonce;
+        self.standing.lock().sent = nonce;
     }
 
     /// Whether a request but answers the response that said to begin again: it is not the beginning.
     pub(super) fn is_mere_answer(&self, nonce: &str, request: &Request) -> bool {
-        let sent = Some(self.standing.sent).filter(|sent| *sent > 0);
-        !self.demand.has_begun() && sent.is_some() && nonce_number(nonce) == sent && request.is_bare()
+        if self.demand.has_begun() || !request.is_bare() {
+            return false;
+        }
+        let sent = Some(self.standing.lock().sent).filter(|sent| *sent > 0);
+        sent.is_some() && nonce_number(nonce) == sent
     }
 
     /// Takes a client's answer to a response. What answers no response, or one that is answered already, says nothing:
@@ -111,24 +114,31 @@ impl OfType {
         };
         // Answers come in order, so those before have none.
         let Some(sent) = self.unanswered.drain(..=at).next_back() else { return Answered::Nothing };
+        let mut standing = self.standing.lock();
         match refusal {
             None => {
-                self.standing.accepted = sent.nonce;
+                let first = std::mem::replace(&mut standing.accepted, sent.nonce) == 0;
                 // That it hears is nothing new, and takes back no refusal of a message.
                 if sent.beat {
                     Answered::Nothing
-                } else if self.standing.refused.take().is_some() {
+                } else if standing.refused.take().is_some() {
                     Answered::Recovered
                 } else {
-                    Answered::Accepted
+                    Answered::Accepted { first }
                 }
             }
             Some(message) => {
                 let names = blamed(&message, &sent.names).unwrap_or(sent.names);
-                self.standing.refused = Some(Refusal { nonce: sent.nonce, message, names });
+                standing.refused = Some(Refusal { nonce: sent.nonce, message, names });
                 Answered::Refused
             }
         }
+    }
+
+    /// Whether the client has answered to any response.
+    pub(super) fn has_answered(&self) -> bool {
+        let standing = self.standing.lock();
+        standing.accepted > 0 || standing.refused.is_some()
     }
 
     /// Takes a change that is to be told.

@@ -17,7 +17,6 @@ use tracing::info;
 use super::of_type::OfType;
 use crate::core::{Envelope, Key, Timestamp, Topic, uuid};
 use crate::schema::own;
-use crate::transport::xds::codec::demand::Demand;
 use crate::transport::xds::codec::response::{Variant, nonce_text};
 use crate::transport::xds::codec::status::Code;
 use crate::transport::xds::server::Shared;
@@ -102,7 +101,7 @@ impl Presence {
 
     /// The client refuses a response about a type.
     pub(super) fn refused(&mut self, node: &Node, type_url: &str, of: &OfType) {
-        let Some(refusal) = &of.standing.refused else { return };
+        let Some(refusal) = of.standing.lock().refused.clone() else { return };
         info!(
             peer = %self.peer, node = node.id, type_url, nonce = refusal.nonce, resources = refusal.names.len(),
             reason = refusal.message, "resources refused"
@@ -137,9 +136,9 @@ impl Presence {
     }
 
     /// The client wants something else of a type.
-    pub(super) fn wants(&self, type_url: &ByteString, demand: &Demand) {
+    pub(super) fn wants(&self, type_url: &ByteString, of: &OfType) {
         if let Some(board) = &self.board {
-            board.wants(type_url, demand);
+            board.wants(type_url, &of.demand, &of.standing);
         }
     }
 
@@ -173,9 +172,6 @@ impl Presence {
 
     /// Tells the bus what has changed.
     pub(super) async fn tell(&mut self, types: &HashMap<ByteString, OfType>) {
-        if let Some(board) = &self.board {
-            board.stands(types.iter().map(|(type_url, of)| (type_url, &of.standing)));
-        }
         let due = self.due.is_some_and(|due| due <= Instant::now());
         if !std::mem::take(&mut self.changed) && !due {
             return;
@@ -221,7 +217,7 @@ fn status(types: &HashMap<ByteString, OfType>) -> Value {
     types.sort_by_key(|(type_url, _)| (*type_url).clone());
     let refused: Vec<&str> = types
         .iter()
-        .filter(|(_, of)| of.standing.refused.is_some())
+        .filter(|(_, of)| of.standing.lock().refused.is_some())
         .map(|(type_url, _)| type_url.rsplit(['/', '.']).next().unwrap_or_default())
         .collect();
     let of_types: Vec<Value> = types.iter().map(|(type_url, of)| type_status(type_url, of)).collect();
@@ -230,7 +226,8 @@ fn status(types: &HashMap<ByteString, OfType>) -> Value {
 
 fn type_status(type_url: &str, of: &OfType) -> Value {
     let nonce = |n: u32| (n > 0).then(|| nonce_text(n));
-    let refused = of.standing.refused.as_ref().map(|refusal| {
+    let standing = of.standing.lock();
+    let refused = standing.refused.as_ref().map(|refusal| {
         let names = refusal.names.iter().take(NAMED_MAX);
         let named: Vec<_> =
             names.map(|(name, version)| json!({"name": &**name, "version": &**version})).collect();
@@ -238,8 +235,8 @@ fn type_status(type_url: &str, of: &OfType) -> Value {
     });
     json!({
         "type": type_url,
-        "sent": nonce(of.standing.sent),
-        "accepted": nonce(of.standing.accepted),
+        "sent": nonce(standing.sent),
+        "accepted": nonce(standing.accepted),
         "refused": refused,
     })
 }
