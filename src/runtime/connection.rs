@@ -6,6 +6,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 use tracing::debug;
 
+use super::gather::Gather;
 use super::shutdown::Shutdown;
 use super::stall::Stall;
 use crate::core::error::BoxError;
@@ -39,6 +41,8 @@ pub struct Limits {
     pub max_streams: u32,
     /// How long it may stay without a new request; `None` where one request is as long as the connection.
     pub idle: Option<Duration>,
+    /// Whether what its streams send is gathered into fewer writes; not with upgrades, which another task takes over.
+    pub gathers: bool,
 }
 
 /// Serves one connection until it closes, falls idle, or the shutdown.
@@ -70,16 +74,19 @@ where
         count.fetch_add(1, Ordering::Relaxed);
         answer(request)
     });
-    let io = TokioIo::new(Stall::new(io, STALL));
-    let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
+    let io = Stall::new(io, STALL);
+    let io = if limits.gathers { Gather::new(io) } else { Gather::plain(io) };
+    let mut serving =
+        std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io.clone()), service));
     let mut draining = false;
     let mut seen = 0;
     // The first request must come as soon as headers must: which protocol it speaks takes bytes, too.
     let mut patience = limits.header_timeout;
     loop {
+        let mut protocol = |cx: &mut Context<'_>| serving.as_mut().poll(cx);
         tokio::select! {
-            result = serving.as_mut() => {
-                if let Err(error) = result {
+            result = io.run(&mut protocol) => {
+                if let Err(error) = result.map_err(BoxError::from).flatten() {
                     debug!(%peer, error, "connection ended");
                 }
                 return;

@@ -257,6 +257,7 @@ where
         max_header_bytes: config.max_header_bytes.0 as usize,
         max_streams: STREAMS,
         idle: Some(connection::IDLE),
+        gathers: false,
     };
     connection::serve(io, peer, limits, &shared.shutdown, move |request: hyper::Request<Incoming>| {
         let mut routes = routes.clone();

@@ -224,6 +224,7 @@ where
         max_header_bytes: config.max_header_bytes.0 as usize,
         max_streams: STREAMS,
         idle: Some(connection::IDLE),
+        gathers: false,
     };
     let (answers, subject) = (Arc::clone(&shared), subject.map(Arc::new));
     connection::serve(io, peer, limits, &shared.shutdown, move |request: Request<Incoming>| {

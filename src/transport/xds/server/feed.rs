@@ -7,6 +7,7 @@
 //! state after a newer one.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -94,8 +95,8 @@ impl Feed {
     }
 
     /// A new inbox for up to `max` changes, until the stream [leaves](Self::leave).
-    pub(super) fn inbox(&self, max: usize) -> Arc<Inbox> {
-        let inbox = Arc::new(Inbox::new(self.inboxes.fetch_add(1, Ordering::Relaxed), max));
+    pub(super) fn inbox(&self, peer: SocketAddr, max: usize) -> Arc<Inbox> {
+        let inbox = Arc::new(Inbox::new(self.inboxes.fetch_add(1, Ordering::Relaxed), peer, max));
         let mut index = self.index.lock();
         index.inboxes.insert(inbox.id, Arc::clone(&inbox));
         if index.draining {
@@ -216,7 +217,9 @@ impl Feed {
             }
         }
         drop(index);
-        // Not before: whoever is woken takes the lock.
+        // Not before: whoever is woken takes the lock. Those of one connection together: what they send is one write.
+        told.sort_unstable_by_key(|inbox| (inbox.peer, inbox.id));
+        told.dedup_by_key(|inbox| inbox.id);
         for inbox in told {
             inbox.ring();
         }
@@ -321,13 +324,7 @@ impl Takers {
         }
     }
 
-    fn tell_named(
-        &self,
-        type_url: &ByteString,
-        item: &Arc<Item>,
-        before: Seq,
-        told: &mut Vec<Arc<Inbox>>,
-    ) {
+    fn tell_named(&self, type_url: &ByteString, item: &Arc<Item>, before: Seq, told: &mut Vec<Arc<Inbox>>) {
         let name = item.name();
         let prefixes = if self.prefixes.is_empty() { None } else { Some(name.match_indices('/')) };
         let prefixed =

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -18,6 +19,8 @@ use crate::core::Seq;
 pub(super) struct Inbox {
     /// Tells streams apart.
     pub(super) id: u64,
+    /// Tells connections apart, of which each has streams.
+    pub(super) peer: SocketAddr,
     max: usize,
     waiting: Mutex<Waiting>,
     /// Whether the stream has been rung for and has not looked since.
@@ -48,8 +51,15 @@ pub(super) enum Entry {
 
 impl Inbox {
     /// For up to `max` changes.
-    pub(super) fn new(id: u64, max: usize) -> Self {
-        Self { id, max, waiting: Mutex::default(), rung: AtomicBool::new(false), stream: AtomicWaker::new() }
+    pub(super) fn new(id: u64, peer: SocketAddr, max: usize) -> Self {
+        Self {
+            id,
+            peer,
+            max,
+            waiting: Mutex::default(),
+            rung: AtomicBool::new(false),
+            stream: AtomicWaker::new(),
+        }
     }
 
     /// Leaves an entry; `before` is the position up to which the feed had told before it. The stream learns of it when

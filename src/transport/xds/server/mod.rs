@@ -211,6 +211,7 @@ where
         max_header_bytes: HEADER_BYTES,
         max_streams: STREAMS,
         idle: None,
+        gathers: true,
     };
     let answers = Arc::clone(&shared);
     connection::serve(io, peer, limits, &shared.shutdown, move |request: Request<Incoming>| {

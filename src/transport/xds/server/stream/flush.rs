@@ -163,7 +163,12 @@ fn tell_delta(
 }
 
 /// Whether a batch is told to this client as to all others that want all of the type.
-fn is_for_all((type_url, of): (&ByteString, &OfType), batch: &Batch, pass: Pass, session: &Session) -> bool {
+fn is_for_all(
+    (type_url, of): (&ByteString, &OfType),
+    batch: &Batch,
+    pass: Pass,
+    session: &Session,
+) -> bool {
     let split = pass == Pass::Put && batch.items.iter().any(|item| item.is_removed());
     let news = || batch.items.iter().all(|item| of.demand.is_news(item.name(), item.seq()));
     !split && of.demand.is_wildcard() && news() && session.may_see_all(type_url)

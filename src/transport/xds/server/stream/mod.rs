@@ -304,7 +304,7 @@ impl Stream {
         let mut node = node.unwrap_or_default();
         check(&node)?;
         let feed = self.shared.feeds.of(&self.shared, &node, self.caller.principal())?;
-        let inbox = feed.inbox(self.shared.config.max_queued);
+        let inbox = feed.inbox(self.peer, self.shared.config.max_queued);
         let allow_secrets = self.shared.config.allow_secrets;
         let (variant, caller) = (self.method.variant, self.caller.clone());
         let form = Form::of(&node, variant);
