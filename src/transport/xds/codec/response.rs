@@ -82,7 +82,7 @@ impl Draft<'_> {
     pub fn fitting(variant: Variant, resources: &[Arc<Encoded>], max: usize) -> usize {
         let mut room = max;
         let fits = |resource: &&Arc<Encoded>| {
-            let len = entry(variant, resource).len();
+            let len = entry_len(variant, resource);
             let fits = len <= room;
             room = room.saturating_sub(len);
             fits
@@ -114,6 +114,11 @@ impl Draft<'_> {
         }
         bytes
     }
+}
+
+/// Bytes that a resource takes of a response.
+pub fn entry_len(variant: Variant, resource: &Encoded) -> usize {
+    entry(variant, resource).len()
 }
 
 fn entry(variant: Variant, resource: &Encoded) -> &[u8] {

@@ -16,7 +16,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::aliases::Aliases;
-use super::full::{Full, Fulls};
+use super::full::{Full, Fulls, Parts};
 use super::inbox::{Entry, Inbox, Waiting};
 use super::item::{Batch, Item, name_of};
 use crate::core::bus::Ingress;
@@ -159,9 +159,9 @@ impl Feed {
         (self.bus.snapshot(), inbox.take())
     }
 
-    /// All of a type, encoded; shared by those who ask for it between two changes.
-    pub(super) fn full(&self, wanted: Full<'_>, snapshot: &Snapshot) -> super::full::Parts {
-        let changed = self.index.lock().types.get(wanted.type_url).map(|takers| takers.changed);
+    /// All of a type as responses; shared by those who ask for it between two changes.
+    pub(super) fn full(&self, wanted: Full, snapshot: &Snapshot) -> Arc<Parts> {
+        let changed = self.index.lock().types.get(&wanted.type_url).map(|takers| takers.changed);
         self.fulls.get(wanted, &self.scope, changed.unwrap_or_default(), snapshot)
     }
 

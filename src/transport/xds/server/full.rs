@@ -1,4 +1,5 @@
-//! All resources of a type as responses, made once for all streams that ask for it between two changes.
+//! All resources of a type as responses, made once for all streams that ask for it between two changes: each part when
+//! the first of them comes to it, so that much of a type is sent and read while the rest is made.
 
 use std::sync::{Arc, Weak};
 
@@ -7,76 +8,209 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::item::{Form, Told, encode};
-use crate::core::Seq;
-use crate::core::state::Snapshot;
+use crate::core::state::{Held, Snapshot};
+use crate::core::{Key, Seq};
 use crate::schema::registry::Registry;
 use crate::transport::xds::codec::resource::Encoded;
-use crate::transport::xds::codec::response::{Draft, Variant, control_plane};
+use crate::transport::xds::codec::response::{Draft, Variant, control_plane, entry_len};
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Full<'a> {
-    pub(super) type_url: &'a ByteString,
+#[derive(Clone, Debug)]
+pub(super) struct Full {
+    pub(super) type_url: ByteString,
     pub(super) variant: Variant,
     pub(super) form: Form,
     /// Bytes of one response; `None` where all has to be in one.
     pub(super) max: Option<usize>,
     /// Who tells it.
-    pub(super) bus: &'a str,
-    pub(super) kinds: &'a Registry,
+    pub(super) bus: ByteString,
+    pub(super) kinds: Arc<Registry>,
 }
 
-/// The responses, and the position they show.
-pub(super) type Parts = Arc<Made>;
-type Made = (Vec<Arc<Told>>, Seq);
+/// The responses, one after the other.
+#[derive(Debug)]
+pub(super) struct Parts {
+    wanted: Full,
+    scope: ByteString,
+    /// The position they show.
+    pub(super) at: Seq,
+    made: Mutex<Made>,
+}
+
+/// How far they are made.
+#[derive(Debug)]
+struct Made {
+    parts: Vec<Arc<Told>>,
+    /// Until all are made.
+    rest: Option<Rest>,
+}
+
+/// What is to be in the parts that are not made.
+#[derive(Debug)]
+struct Rest {
+    snapshot: Snapshot,
+    /// What was too long for the last part, and its key.
+    first: Option<Arc<Encoded>>,
+    after: Option<Key>,
+}
+
+/// One part.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) told: Arc<Told>,
+    pub(super) is_last: bool,
+}
+
 /// Which responses: type, variant, form and bound.
 type Which = (ByteString, Variant, Form, Option<usize>);
 
 /// What was made last of each type, as long as some stream still sends it.
 #[derive(Debug, Default)]
-pub(super) struct Fulls(Mutex<HashMap<Which, (Seq, Weak<Made>)>>);
+pub(super) struct Fulls(Mutex<HashMap<Which, (Seq, Weak<Parts>)>>);
 
 impl Fulls {
     /// `changed` is the last change of the type that was told: what was made after it still holds, since whoever is
     /// told it is told later changes as well.
-    pub(super) fn get(&self, wanted: Full<'_>, scope: &str, changed: Seq, snapshot: &Snapshot) -> Parts {
+    pub(super) fn get(
+        &self,
+        wanted: Full,
+        scope: &ByteString,
+        changed: Seq,
+        snapshot: &Snapshot,
+    ) -> Arc<Parts> {
         let key = (wanted.type_url.clone(), wanted.variant, wanted.form, wanted.max);
-        let mut made = self.0.lock();
-        if let Some((at, parts)) = made.get(&key)
+        let mut all = self.0.lock();
+        if let Some((at, parts)) = all.get(&key)
             && *at == changed
             && let Some(parts) = parts.upgrade()
         {
             return parts;
         }
-        let parts = Arc::new((parts(wanted, scope, snapshot), snapshot.seq()));
-        made.retain(|_, (_, parts)| parts.strong_count() > 0);
-        made.insert(key, (changed, Arc::downgrade(&parts)));
+        let rest = Some(Rest { snapshot: snapshot.clone(), first: None, after: None });
+        let made = Mutex::new(Made { parts: Vec::new(), rest });
+        let parts = Arc::new(Parts { wanted, scope: scope.clone(), at: snapshot.seq(), made });
+        all.retain(|_, (_, parts)| parts.strong_count() > 0);
+        all.insert(key, (changed, Arc::downgrade(&parts)));
         parts
     }
 }
 
-fn parts(wanted: Full<'_>, scope: &str, snapshot: &Snapshot) -> Vec<Arc<Told>> {
-    let records = snapshot.range(Some(scope), Some(wanted.type_url), None);
-    let encoded = records.map(|held| encode(wanted.form, &held.record(), wanted.kinds));
-    let resources: Vec<Arc<Encoded>> = encoded.map(Arc::new).collect();
-    let (version, plane) = (snapshot.seq().to_string(), control_plane(wanted.variant, wanted.bus));
-    let mut rest = resources.as_slice();
-    let mut parts = Vec::new();
-    // One also where there is nothing, since clients wait for it.
-    while parts.is_empty() || !rest.is_empty() {
-        let fitting = wanted.max.map_or(rest.len(), |max| Draft::fitting(wanted.variant, rest, max));
-        let (now, later) = rest.split_at(fitting);
+impl Parts {
+    /// The `n`th part, from 0; there is one also where there is nothing, since clients wait for it. Whoever comes while it
+    /// is made waits for that.
+    pub(super) fn part(&self, n: usize) -> Option<Part> {
+        let mut made = self.made.lock();
+        while made.parts.len() <= n
+            && let Some(rest) = &mut made.rest
+        {
+            let (told, is_last) = self.make(rest);
+            made.parts.push(told);
+            if is_last {
+                made.rest = None;
+            }
+        }
+        let told = Arc::clone(made.parts.get(n)?);
+        Some(Part { told, is_last: made.rest.is_none() && n + 1 == made.parts.len() })
+    }
+
+    /// The next part, and whether it is the last.
+    fn make(&self, rest: &mut Rest) -> (Arc<Told>, bool) {
+        let Full { type_url, variant, form, max, bus, kinds } = &self.wanted;
+        let mut resources: Vec<Arc<Encoded>> = rest.first.take().into_iter().collect();
+        let taken: usize = resources.iter().map(|one| entry_len(*variant, one)).sum();
+        let mut room = max.unwrap_or(usize::MAX).saturating_sub(taken);
+        let after = rest.after.take();
+        let records = rest.snapshot.range(Some(&self.scope), Some(type_url), after.as_ref());
+        for record in records.map(Held::record) {
+            let one = Arc::new(encode(*form, &record, kinds));
+            let len = entry_len(*variant, &one);
+            if len > room && !resources.is_empty() {
+                rest.first = Some(one);
+                rest.after = record.envelope.change.key().cloned();
+                break;
+            }
+            room = room.saturating_sub(len);
+            resources.push(one);
+        }
         let draft = Draft {
-            variant: wanted.variant,
-            type_url: wanted.type_url,
-            version: &version,
-            resources: now,
+            variant: *variant,
+            type_url,
+            version: &self.at.to_string(),
+            resources: &resources,
             removed: &[],
             errors: &[],
-            control_plane: &plane,
+            control_plane: &control_plane(*variant, bus),
         };
-        parts.push(Arc::new(Told::new(&draft)));
-        rest = later;
+        (Arc::new(Told::new(&draft)), rest.first.is_none())
     }
-    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::core::bus::{Bus, BusOptions};
+    use crate::core::{Envelope, Topic};
+    use crate::transport::xds::codec::kinds::CLUSTER;
+
+    async fn put(bus: &Bus, name: &str, bytes: usize) {
+        let key = Key::new(Key::LOCAL, CLUSTER, name.to_owned());
+        let data = Bytes::from(vec![b'x'; bytes]);
+        let envelope = Envelope::put(Topic::parse(name).unwrap(), key, "", data);
+        bus.ingress("ads", Key::LOCAL).publish(vec![envelope]).await;
+    }
+
+    fn get(fulls: &Fulls, bus: &Bus, max: Option<usize>) -> Arc<Parts> {
+        let full = Full {
+            type_url: CLUSTER.into(),
+            variant: Variant::Delta,
+            form: Form::Shared,
+            max,
+            bus: ByteString::new(),
+            kinds: Arc::default(),
+        };
+        fulls.get(full, &Key::LOCAL.into(), Seq(1), &bus.snapshot())
+    }
+
+    fn names(part: &Part) -> Vec<String> {
+        part.told.names.iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn parts_are_cut_at_the_bound_and_hold_each_resource_once() {
+        let (bus, fulls) = (Bus::new(BusOptions::default()), Fulls::default());
+        let empty = get(&fulls, &bus, Some(5000)).part(0).unwrap();
+        assert_eq!((names(&empty), empty.is_last), (vec![], true));
+        for (name, bytes) in [("a", 3000), ("b", 1000), ("c", 3000), ("d", 9000), ("e", 10)] {
+            put(&bus, name, bytes).await;
+        }
+        for (max, expected) in [
+            (Some(5000), vec![vec!["a", "b"], vec!["c"], vec!["d"], vec!["e"]]),
+            (Some(1), vec![vec!["a"], vec!["b"], vec!["c"], vec!["d"], vec!["e"]]),
+            (None, vec![vec!["a", "b", "c", "d", "e"]]),
+        ] {
+            let parts = get(&Fulls::default(), &bus, max);
+            let all: Vec<_> = (0..expected.len()).map(|n| parts.part(n).unwrap()).collect();
+            assert_eq!(all.iter().map(names).collect::<Vec<_>>(), expected, "{max:?}");
+            let last = all.iter().position(|part| part.is_last);
+            assert_eq!((last, parts.part(all.len()).is_none()), (Some(expected.len() - 1), true));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_is_made_when_it_is_come_to_of_the_state_when_all_was_asked_for() {
+        let (bus, fulls) = (Bus::new(BusOptions::default()), Fulls::default());
+        put(&bus, "a", 900).await;
+        put(&bus, "b", 900).await;
+        let parts = get(&fulls, &bus, Some(1000));
+        let first = parts.part(0).unwrap();
+        assert_eq!((names(&first), first.is_last), (vec!["a".to_owned()], false));
+        assert_eq!(parts.made.lock().parts.len(), 1);
+        put(&bus, "c", 900).await;
+        let second = parts.part(1).unwrap();
+        assert_eq!((names(&second), second.is_last), (vec!["b".to_owned()], true));
+        assert!(parts.made.lock().rest.is_none(), "the table is held no longer");
+        assert!(Arc::ptr_eq(&get(&fulls, &bus, Some(1000)).part(1).unwrap().told, &second.told));
+    }
 }

@@ -282,23 +282,23 @@ mod tests {
 
     #[tokio::test]
     async fn all_of_a_type_is_encoded_once_in_each_form_between_two_changes() {
-        let (bus, kinds, type_url) = (bus(), Registry::default(), ByteString::from_static(CLUSTER));
+        let (bus, kinds) = (bus(), Arc::new(Registry::default()));
         let changed = put(&bus, &[]).await.seq();
         let fulls = Fulls::default();
         let full = |form| {
             let full = Full {
-                type_url: &type_url,
+                type_url: CLUSTER.into(),
                 variant: Variant::Delta,
                 form,
                 max: None,
-                bus: "",
-                kinds: &kinds,
+                bus: ByteString::new(),
+                kinds: Arc::clone(&kinds),
             };
-            fulls.get(full, Key::LOCAL, changed, &bus.snapshot())
+            fulls.get(full, &Key::LOCAL.into(), changed, &bus.snapshot())
         };
         let made = FORMS.map(full);
         assert!(FORMS.into_iter().zip(&made).all(|(form, made)| Arc::ptr_eq(&full(form), made)));
-        assert_eq!(made.map(|made| made.0[0].words.len()), [0, 1, 0, 0]);
+        assert_eq!(made.map(|made| made.part(0).unwrap().told.words.len()), [0, 1, 0, 0]);
     }
 
     #[tokio::test]

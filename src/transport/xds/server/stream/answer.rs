@@ -7,7 +7,7 @@ use hashbrown::HashSet;
 
 use super::flush::wants;
 use super::of_type::OfType;
-use super::outbox::{Gathered, Outbox};
+use super::outbox::{Filling, Gathered, Outbox};
 use super::session::Session;
 use crate::core::state::{Held, Snapshot, version_of};
 use crate::core::{Change, Key, Record, Seq};
@@ -101,7 +101,7 @@ pub(super) fn wanted(
     found.0.iter().map(|record| session.encode(record)).collect()
 }
 
-/// Sends all of the type from responses that streams share.
+/// Begins to send all of the type from responses that streams share.
 fn full(
     (type_url, of): (&ByteString, &mut OfType),
     session: &Session,
@@ -111,19 +111,19 @@ fn full(
     let cut = outbox.variant == Variant::Delta || !of.kind.whole;
     let max = cut.then_some(outbox.max);
     let wanted = Full {
-        type_url,
+        type_url: type_url.clone(),
         variant: outbox.variant,
         form: session.form,
         max,
-        bus: &outbox.bus,
-        kinds: &session.kinds,
+        bus: outbox.bus.clone(),
+        kinds: Arc::clone(&session.kinds),
     };
     let parts = session.feed.full(wanted, snapshot);
-    of.demand.told(&[Interest::All], parts.1);
+    of.demand.told(&[Interest::All], parts.at);
     if of.demand.is_wildcard() && outbox.variant == Variant::Sotw {
-        of.demand.told_all(parts.1);
+        of.demand.told_all(parts.at);
     }
-    parts.0.iter().for_each(|told| outbox.tell(of, told));
+    outbox.fill(Filling::new(type_url.clone(), parts), of);
 }
 
 /// Errors for names that a request asks for and that are not there.

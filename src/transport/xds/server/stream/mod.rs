@@ -128,6 +128,9 @@ impl Stream {
             if let Some(bytes) = self.outbox.pop() {
                 return Some(Frame::data(bytes));
             }
+            if self.fill() {
+                continue;
+            }
             match std::mem::replace(&mut self.end, End::Ended) {
                 End::Open => self.end = End::Open,
                 End::Ending(status) => {
@@ -149,6 +152,21 @@ impl Stream {
             // Before the response, so that whoever follows connections knows a node when it is told something.
             self.presence.tell(&self.types).await;
         }
+    }
+
+    /// Goes on with all of a type that is told in more than one response; whether there was more of it. Nothing else is
+    /// told in between, since it would be older than what was told before it.
+    fn fill(&mut self) -> bool {
+        let Some((type_url, filling)) = self.outbox.take_filling() else { return false };
+        if let Some(of) = self.types.get_mut(&type_url) {
+            self.outbox.fill(filling, of);
+        }
+        if !self.outbox.is_filling()
+            && let Err(status) = self.on_changed()
+        {
+            self.end = End::Ending(status);
+        }
+        true
     }
 
     async fn event(&mut self) -> Event {
@@ -390,7 +408,7 @@ impl Stream {
         {
             self.hold = None;
         }
-        if !self.types.values().any(OfType::has_pending) {
+        if self.outbox.is_filling() || !self.types.values().any(OfType::has_pending) {
             return;
         }
         let mut types: Vec<_> = self.types.iter_mut().collect();

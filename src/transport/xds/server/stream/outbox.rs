@@ -12,6 +12,7 @@ use crate::transport::xds::codec::demand::ALL;
 use crate::transport::xds::codec::resource::{Encoded, Extra};
 use crate::transport::xds::codec::response::{Draft, Variant, control_plane, nonce};
 use crate::transport::xds::codec::status::Status;
+use crate::transport::xds::server::full::Parts;
 use crate::transport::xds::server::item::Told;
 
 /// Responses up to this length are copied together with their nonce rather than sent as two frames.
@@ -28,6 +29,18 @@ pub(super) struct Outbox {
     plane: Bytes,
     last: u32,
     frames: VecDeque<Bytes>,
+    /// What is sent next, before anything else.
+    filling: Option<Filling>,
+}
+
+/// All of a type on its way to a client in more than one response: the others are made when the client reads.
+#[derive(Debug)]
+pub(super) struct Filling {
+    type_url: ByteString,
+    parts: Arc<Parts>,
+    next: usize,
+    /// What tells that all is sent.
+    mark: Option<Arc<Encoded>>,
 }
 
 /// What one response has to tell.
@@ -44,10 +57,16 @@ impl Gathered {
     }
 }
 
+impl Filling {
+    pub(super) fn new(type_url: ByteString, parts: Arc<Parts>) -> Self {
+        Self { type_url, parts, next: 0, mark: None }
+    }
+}
+
 impl Outbox {
     pub(super) fn new(variant: Variant, bus: ByteString, max: usize) -> Self {
         let plane = control_plane(variant, &bus);
-        Self { variant, bus, max, plane, last: 0, frames: VecDeque::new() }
+        Self { variant, bus, max, plane, last: 0, frames: VecDeque::new(), filling: None }
     }
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
@@ -56,6 +75,28 @@ impl Outbox {
             self.frames = VecDeque::new();
         }
         frame
+    }
+
+    /// Sends the next part of all of a type. Where it is not the last, the others come before anything else is sent.
+    pub(super) fn fill(&mut self, mut filling: Filling, of: &mut OfType) {
+        let Some(part) = filling.parts.part(filling.next) else { return };
+        self.tell(of, &part.told);
+        filling.next += 1;
+        if !part.is_last {
+            self.filling = Some(filling);
+        } else if let Some(mark) = filling.mark {
+            self.send_mark(of, &filling.type_url, mark);
+        }
+    }
+
+    /// What is to be sent before anything else, with its type.
+    pub(super) fn take_filling(&mut self) -> Option<(ByteString, Filling)> {
+        self.filling.take().map(|filling| (filling.type_url.clone(), filling))
+    }
+
+    /// Whether there is something to be sent before anything else.
+    pub(super) fn is_filling(&self) -> bool {
+        self.filling.is_some()
     }
 
     /// Sends a response that is shared.
@@ -108,8 +149,15 @@ impl Outbox {
         let version = at.map(|at| at.to_string()).unwrap_or_default();
         let at = at.unwrap_or_default();
         let mark = Encoded::bodiless(at, ByteString::from_static(ALL), version.into(), Extra::default());
-        let gathered = Gathered { resources: vec![Arc::new(mark)], ..Gathered::default() };
-        self.send(of, type_url, at, true, &gathered);
+        match &mut self.filling {
+            Some(filling) => filling.mark = Some(Arc::new(mark)),
+            None => self.send_mark(of, type_url, Arc::new(mark)),
+        }
+    }
+
+    fn send_mark(&mut self, of: &mut OfType, type_url: &str, mark: Arc<Encoded>) {
+        let at = mark.seq;
+        self.send(of, type_url, at, true, &Gathered { resources: vec![mark], ..Gathered::default() });
     }
 
     /// The nonce that was sent last.

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod delta;
+mod filling;
 mod happenings;
 mod life;
 mod limits;
