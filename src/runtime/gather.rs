@@ -32,17 +32,23 @@ struct Gathered<T> {
     plain: bool,
     /// What is not written yet.
     bytes: BytesMut,
+    /// Whether something was written that the connection may still hold, as one with TLS does.
+    unflushed: bool,
 }
 
 impl<T> Gather<T> {
     /// Gathers what is written.
     pub(crate) fn new(io: T) -> Self {
-        Self(Arc::new(Mutex::new(Gathered { io, plain: false, bytes: BytesMut::new() })))
+        Self::with(io, false)
     }
 
     /// Writes everything at once: what a connection is for that is taken over by another task.
     pub(crate) fn plain(io: T) -> Self {
-        Self(Arc::new(Mutex::new(Gathered { io, plain: true, bytes: BytesMut::new() })))
+        Self::with(io, true)
+    }
+
+    fn with(io: T, plain: bool) -> Self {
+        Self(Arc::new(Mutex::new(Gathered { io, plain, bytes: BytesMut::new(), unflushed: false })))
     }
 }
 
@@ -95,19 +101,21 @@ async fn until_woken() {
 impl<T: AsyncWrite + Unpin> Gathered<T> {
     /// Writes all that is gathered.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.bytes.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while !self.bytes.is_empty() {
             let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.bytes))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.bytes.advance(count);
+            self.unflushed = true;
         }
-        // An idle connection keeps no room.
-        self.bytes = BytesMut::new();
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.unflushed {
+            // An idle connection keeps no room.
+            self.bytes = BytesMut::new();
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Makes room for so many bytes more; not where there are more than are ever gathered, which are then next.
@@ -146,6 +154,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
         let len = bufs.iter().map(|buf| buf.len()).sum();
         ready!(gathered.poll_room(cx, len))?;
         if len > GATHERED_MAX {
+            gathered.unflushed = true;
             return Pin::new(&mut gathered.io).poll_write_vectored(cx, bufs);
         }
         for buf in bufs {
@@ -176,10 +185,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
 mod tests {
     use std::collections::VecDeque;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
     use tokio::sync::mpsc;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -279,6 +290,19 @@ mod tests {
         connection.await.unwrap();
         assert_eq!(all, (0..100).flat_map(|n| vec![n; 1000]).collect::<Vec<_>>());
         assert_eq!(io.0.lock().bytes.capacity(), 0, "an idle connection keeps no room");
+    }
+
+    #[tokio::test]
+    async fn what_the_connection_itself_holds_is_flushed_though_that_takes_long() {
+        let (ours, mut theirs) = duplex(16);
+        let io = Gather::new(BufWriter::new(ours));
+        io.clone().write_all(&[7; 1000]).await.unwrap();
+        let connection = tokio::spawn(async move { io.run::<()>(&mut |_| Poll::Pending).await });
+        let mut all = vec![0; 1000];
+        let read = theirs.read_exact(&mut all);
+        timeout(Duration::from_secs(10), read).await.expect("in time").unwrap();
+        assert_eq!(all, [7; 1000]);
+        connection.abort();
     }
 
     #[tokio::test]
