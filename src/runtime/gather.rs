@@ -20,13 +20,13 @@ const GATHERED_MAX: usize = 64 << 10;
 
 /// One connection, of which a clone is given to who speaks the protocol, and another to [`Gather::run`], which writes.
 #[derive(Debug)]
-pub(crate) struct Gather<T>(Arc<Mutex<Gathered<T>>>);
+pub(crate) struct Gather<T>(Arc<Mutex<Output<T>>>);
 
 /// Polls who speaks the protocol.
 pub(crate) type Protocol<'a, R> = dyn FnMut(&mut Context<'_>) -> Poll<R> + Send + 'a;
 
 #[derive(Debug)]
-struct Gathered<T> {
+struct Output<T> {
     io: T,
     /// Whether each write goes out at once.
     plain: bool,
@@ -48,7 +48,7 @@ impl<T> Gather<T> {
     }
 
     fn with(io: T, plain: bool) -> Self {
-        Self(Arc::new(Mutex::new(Gathered { io, plain, bytes: BytesMut::new(), unflushed: false })))
+        Self(Arc::new(Mutex::new(Output { io, plain, bytes: BytesMut::new(), unflushed: false })))
     }
 }
 
@@ -78,17 +78,14 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
             if let Poll::Ready(Err(error)) = written {
                 return Err(error);
             }
+            // What it said last it has seen written, as it has shut down the connection, or that cannot be written.
             if let Poll::Ready(output) = said {
-                self.write_out().await?;
                 return Ok(output);
             }
             until_woken().await;
+            // Behind all that is ready to run.
             yield_now().await;
         }
-    }
-
-    async fn write_out(&self) -> io::Result<()> {
-        poll_fn(|cx| self.0.lock().poll_write_out(cx)).await
     }
 }
 
@@ -98,8 +95,8 @@ async fn until_woken() {
     poll_fn(|_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-impl<T: AsyncWrite + Unpin> Gathered<T> {
-    /// Writes all that is gathered.
+impl<T: AsyncWrite + Unpin> Output<T> {
+    /// Writes all that is output.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.bytes.is_empty() {
             let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.bytes))?;
@@ -118,12 +115,12 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes room for so many bytes more; not where there are more than are ever gathered, which are then next.
-    fn poll_room(&mut self, cx: &mut Context<'_>, more: usize) -> Poll<io::Result<()>> {
-        if self.bytes.len() + more > GATHERED_MAX {
+    /// The room that there is for more, which is never none.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.bytes.len() >= GATHERED_MAX {
             ready!(self.poll_write_out(cx))?;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(GATHERED_MAX - self.bytes.len()))
     }
 }
 
@@ -147,37 +144,35 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut gathered = self.0.lock();
-        if gathered.plain {
-            return Pin::new(&mut gathered.io).poll_write_vectored(cx, bufs);
+        let mut output = self.0.lock();
+        if output.plain {
+            return Pin::new(&mut output.io).poll_write_vectored(cx, bufs);
         }
-        let len = bufs.iter().map(|buf| buf.len()).sum();
-        ready!(gathered.poll_room(cx, len))?;
-        if len > GATHERED_MAX {
-            gathered.unflushed = true;
-            return Pin::new(&mut gathered.io).poll_write_vectored(cx, bufs);
-        }
+        let room = ready!(output.poll_room(cx))?;
+        let mut taken = 0;
         for buf in bufs {
-            gathered.bytes.extend_from_slice(buf);
+            let part = buf.get(..room - taken).unwrap_or(buf);
+            output.bytes.extend_from_slice(part);
+            taken += part.len();
         }
-        Poll::Ready(Ok(len))
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {
-        let gathered = self.0.lock();
-        !gathered.plain || gathered.io.is_write_vectored()
+        let output = self.0.lock();
+        !output.plain || output.io.is_write_vectored()
     }
 
     /// Leaves what is gathered to [`Gather::run`].
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut gathered = self.0.lock();
-        if gathered.plain { Pin::new(&mut gathered.io).poll_flush(cx) } else { Poll::Ready(Ok(())) }
+        let mut output = self.0.lock();
+        if output.plain { Pin::new(&mut output.io).poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut gathered = self.0.lock();
-        ready!(gathered.poll_write_out(cx))?;
-        Pin::new(&mut gathered.io).poll_shutdown(cx)
+        let mut output = self.0.lock();
+        ready!(output.poll_write_out(cx))?;
+        Pin::new(&mut output.io).poll_shutdown(cx)
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::aliases::Aliases;
 use super::full::{Full, Fulls, Parts};
@@ -43,7 +44,7 @@ pub(super) struct Feed {
     scope: ByteString,
     index: Mutex<Index>,
     fulls: Fulls,
-    inboxes: AtomicU64,
+    next_inbox: AtomicU64,
 }
 
 /// Who wants what.
@@ -88,7 +89,7 @@ impl Feed {
             scope,
             index: Mutex::default(),
             fulls: Fulls::default(),
-            inboxes: AtomicU64::new(0),
+            next_inbox: AtomicU64::new(0),
         };
         feed.index.lock().told = bus.snapshot().seq();
         (Arc::new(feed), subscription)
@@ -96,11 +97,12 @@ impl Feed {
 
     /// A new inbox for up to `max` changes, until the stream [leaves](Self::leave).
     pub(super) fn inbox(&self, peer: SocketAddr, max: usize) -> Arc<Inbox> {
-        let inbox = Arc::new(Inbox::new(self.inboxes.fetch_add(1, Ordering::Relaxed), peer, max));
+        let inbox = Arc::new(Inbox::new(self.next_inbox.fetch_add(1, Ordering::Relaxed), peer, max));
         let mut index = self.index.lock();
         index.inboxes.insert(inbox.id, Arc::clone(&inbox));
         if index.draining {
             inbox.end();
+            inbox.ring();
         }
         inbox
     }
@@ -217,31 +219,47 @@ impl Feed {
             }
         }
         drop(index);
-        // Not before: whoever is woken takes the lock. Those of one connection together: what they send is one write.
-        told.sort_unstable_by_key(|inbox| (inbox.peer, inbox.id));
-        told.dedup_by_key(|inbox| inbox.id);
-        for inbox in told {
-            inbox.ring();
-        }
+        ring(told);
+        self.fulls.give_up(Instant::now());
     }
 
     /// Tells all streams that they have to look up what they missed.
     fn tell_lost(&self, seq: Seq) {
+        let mut lost = Vec::new();
         let mut index = self.index.lock();
         let before = std::mem::replace(&mut index.told, seq);
         index.aliases.clear();
-        index.types.values_mut().for_each(|takers| takers.changed = seq);
-        for inbox in index.inboxes.values() {
-            inbox.lose(before);
-            inbox.ring();
+        for takers in index.types.values_mut() {
+            takers.changed = seq;
+            let names = takers.prefixes.values().chain(takers.names.values()).flatten();
+            lost.extend(takers.all.values().chain(names).cloned());
         }
+        for inbox in &lost {
+            inbox.lose(before);
+        }
+        drop(index);
+        ring(lost);
     }
 
     /// Tells all streams to end, also those that come.
     fn drain(&self) {
         let mut index = self.index.lock();
         index.draining = true;
-        index.inboxes.values().for_each(|inbox| inbox.end());
+        let all: Vec<_> = index.inboxes.values().cloned().collect();
+        for inbox in &all {
+            inbox.end();
+        }
+        drop(index);
+        ring(all);
+    }
+}
+
+/// Wakes streams: without the lock, which they take. Those of one connection together, as what they send is one write.
+fn ring(mut inboxes: Vec<Arc<Inbox>>) {
+    inboxes.sort_unstable_by_key(|inbox| (inbox.peer, inbox.id));
+    inboxes.dedup_by_key(|inbox| inbox.id);
+    for inbox in inboxes {
+        inbox.ring();
     }
 }
 

@@ -1,11 +1,16 @@
 //! All resources of a type as responses, made once for all streams that ask for it between two changes: each part when
 //! the first of them comes to it, so that much of a type is sent and read while the rest is made.
+//!
+//! What is made or has to be made holds a table that is no more, and clients may leave off reading: what nobody came to
+//! for long is given up.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::item::{Form, Told, encode};
 use crate::core::state::{Held, Snapshot};
@@ -43,14 +48,17 @@ struct Made {
     parts: Vec<Arc<Told>>,
     /// Until all are made.
     rest: Option<Rest>,
+    /// When a stream came to one last.
+    wanted: Instant,
 }
 
 /// What is to be in the parts that are not made.
 #[derive(Debug)]
 struct Rest {
     snapshot: Snapshot,
-    /// What was too long for the last part, and its key.
+    /// What was too long for the last part.
     first: Option<Arc<Encoded>>,
+    /// Its key.
     after: Option<Key>,
 }
 
@@ -64,13 +72,16 @@ pub(super) struct Part {
 /// Which responses: type, variant, form and bound.
 type Which = (ByteString, Variant, Form, Option<usize>);
 
-/// What was made last of each type, as long as some stream still sends it.
+/// What was made of each type, the last at the end, as long as some stream still sends it.
 #[derive(Debug, Default)]
-pub(super) struct Fulls(Mutex<HashMap<Which, (Seq, Weak<Parts>)>>);
+pub(super) struct Fulls(Mutex<HashMap<Which, Vec<Weak<Parts>>>>);
+
+/// How long a client may stay at one part while the type changes.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 impl Fulls {
-    /// `changed` is the last change of the type that was told: what was made after it still holds, since whoever is
-    /// told it is told later changes as well.
+    /// `changed` is the last change of the type that was told: what shows it still holds, since whoever is told it is told
+    /// later changes as well.
     pub(super) fn get(
         &self,
         wanted: Full,
@@ -80,26 +91,32 @@ impl Fulls {
     ) -> Arc<Parts> {
         let key = (wanted.type_url.clone(), wanted.variant, wanted.form, wanted.max);
         let mut all = self.0.lock();
-        if let Some((at, parts)) = all.get(&key)
-            && *at == changed
-            && let Some(parts) = parts.upgrade()
-        {
+        let last = all.get(&key).and_then(|made| made.last()?.upgrade());
+        if let Some(parts) = last.filter(|parts| parts.at >= changed && parts.keep()) {
             return parts;
         }
         let rest = Some(Rest { snapshot: snapshot.clone(), first: None, after: None });
-        let made = Mutex::new(Made { parts: Vec::new(), rest });
+        let made = Mutex::new(Made { parts: Vec::new(), rest, wanted: Instant::now() });
         let parts = Arc::new(Parts { wanted, scope: scope.clone(), at: snapshot.seq(), made });
-        all.retain(|_, (_, parts)| parts.strong_count() > 0);
-        all.insert(key, (changed, Arc::downgrade(&parts)));
+        all.entry(key).or_default().push(Arc::downgrade(&parts));
         parts
+    }
+
+    /// Gives up what no stream has come to for long: these streams are to begin again.
+    pub(super) fn give_up(&self, now: Instant) {
+        self.0.lock().retain(|_, made| {
+            made.retain(|parts| parts.upgrade().is_some_and(|parts| !parts.give_up(now)));
+            !made.is_empty()
+        });
     }
 }
 
 impl Parts {
     /// The `n`th part, from 0; there is one also where there is nothing, since clients wait for it. Whoever comes while it
-    /// is made waits for that.
+    /// is made waits for that. `None` where it was given up.
     pub(super) fn part(&self, n: usize) -> Option<Part> {
         let mut made = self.made.lock();
+        made.wanted = Instant::now();
         while made.parts.len() <= n
             && let Some(rest) = &mut made.rest
         {
@@ -111,6 +128,24 @@ impl Parts {
         }
         let told = Arc::clone(made.parts.get(n)?);
         Some(Part { told, is_last: made.rest.is_none() && n + 1 == made.parts.len() })
+    }
+
+    /// Keeps it from being given up; whether it was not.
+    fn keep(&self) -> bool {
+        // Where it is locked, somebody comes to it now.
+        let Some(mut made) = self.made.try_lock() else { return true };
+        made.wanted = Instant::now();
+        made.rest.is_some() || !made.parts.is_empty()
+    }
+
+    /// Gives up what no stream has come to for long; whether it was.
+    fn give_up(&self, now: Instant) -> bool {
+        let Some(mut made) = self.made.try_lock() else { return false };
+        let over = now.saturating_duration_since(made.wanted) > PATIENCE;
+        if over {
+            (made.parts, made.rest) = (Vec::new(), None);
+        }
+        over
     }
 
     /// The next part, and whether it is the last.
@@ -162,6 +197,10 @@ mod tests {
     }
 
     fn get(fulls: &Fulls, bus: &Bus, max: Option<usize>) -> Arc<Parts> {
+        get_after(fulls, &bus.snapshot(), Seq(1), max)
+    }
+
+    fn get_after(fulls: &Fulls, snapshot: &Snapshot, changed: Seq, max: Option<usize>) -> Arc<Parts> {
         let full = Full {
             type_url: CLUSTER.into(),
             variant: Variant::Delta,
@@ -170,7 +209,7 @@ mod tests {
             bus: ByteString::new(),
             kinds: Arc::default(),
         };
-        fulls.get(full, &Key::LOCAL.into(), Seq(1), &bus.snapshot())
+        fulls.get(full, &Key::LOCAL.into(), changed, snapshot)
     }
 
     fn names(part: &Part) -> Vec<String> {
@@ -212,5 +251,39 @@ mod tests {
         assert_eq!((names(&second), second.is_last), (vec!["b".to_owned()], true));
         assert!(parts.made.lock().rest.is_none(), "the table is held no longer");
         assert!(Arc::ptr_eq(&get(&fulls, &bus, Some(1000)).part(1).unwrap().told, &second.told));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_show_the_last_change_that_was_told_is_shared_with_nobody() {
+        let (bus, fulls) = (Bus::new(BusOptions::default()), Fulls::default());
+        put(&bus, "a", 1).await;
+        let before = bus.snapshot();
+        put(&bus, "a", 2).await;
+        let after = bus.snapshot();
+        // It has looked before the change was told, and asks after it: the change comes to it on its own.
+        let old = get_after(&fulls, &before, after.seq(), None);
+        let new = get_after(&fulls, &after, after.seq(), None);
+        assert_eq!((old.at, new.at), (before.seq(), after.seq()));
+        assert!(Arc::ptr_eq(&get_after(&fulls, &after, before.seq(), None), &new));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_stream_comes_to_for_long_is_given_up() {
+        let (bus, fulls) = (Bus::new(BusOptions::default()), Fulls::default());
+        put(&bus, "a", 900).await;
+        put(&bus, "b", 900).await;
+        let parts = get(&fulls, &bus, Some(1000));
+        for _ in 0..3 {
+            tokio::time::advance(PATIENCE).await;
+            fulls.give_up(Instant::now());
+            assert!(parts.part(0).is_some(), "it is come to in time");
+        }
+        tokio::time::advance(PATIENCE).await;
+        assert!(Arc::ptr_eq(&get(&fulls, &bus, Some(1000)), &parts), "who takes it keeps it");
+        tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
+        fulls.give_up(Instant::now());
+        assert!(parts.part(0).is_none() && parts.part(1).is_none());
+        let fresh = get(&fulls, &bus, Some(1000));
+        assert!(!Arc::ptr_eq(&fresh, &parts) && fresh.part(1).is_some());
     }
 }

@@ -91,10 +91,9 @@ impl Inbox {
         waiting.lost = Some(waiting.lost.unwrap_or(since).min(since));
     }
 
-    /// Says that nothing will come any more.
+    /// Says that nothing will come any more, once the stream is rung for.
     pub(super) fn end(&self) {
         self.waiting.lock().ends = true;
-        self.ring();
     }
 
     /// Wakes the stream.

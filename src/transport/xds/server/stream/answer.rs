@@ -18,41 +18,40 @@ use crate::transport::xds::codec::status::{Code, Status};
 use crate::transport::xds::server::full::Full;
 use crate::transport::xds::server::item::name_of;
 
-/// Answers what a request asks for, and returns what is wanted no more: all, where the position to resume from is no
-/// longer held and the client has to begin again with versions.
+/// Answers what a request asks for, and returns the position that the answer shows, and what is wanted no more: all,
+/// where the position to resume from is no longer held and the client has to begin again with versions.
 pub(super) fn answer(
     (type_url, of): (&ByteString, &mut OfType),
     asked: &Asked,
     session: &Session,
     snapshot: &Snapshot,
     outbox: &mut Outbox,
-) -> Vec<Interest> {
+) -> (Seq, Vec<Interest>) {
+    let at = snapshot.seq();
     let wants_many = asked.answer.iter().any(|interest| !matches!(interest, Interest::Name(_)));
     if asked.answer.is_empty() && asked.known.is_empty() {
-        return Vec::new();
+        return (at, Vec::new());
     }
     if outbox.variant == Variant::Sotw && of.kind.whole {
         if of.withheld.withholds(session) {
             of.withheld.whole = true;
-            return Vec::new();
+            return (at, Vec::new());
         }
         let errors = missing(type_url, asked, session, snapshot);
         whole((type_url, of), errors, session, snapshot, outbox);
-        return Vec::new();
+        return (at, Vec::new());
     }
     let plain = asked.answer == [Interest::All] && asked.known.is_empty() && asked.resume.is_none();
     if plain && session.may_see_all(type_url) {
-        full((type_url, of), session, snapshot, outbox);
-        return Vec::new();
+        return (full((type_url, of), session, snapshot, outbox), Vec::new());
     }
     let mut gathered = Gathered::default();
-    let at = snapshot.seq();
     match asked.resume.as_deref().map(|position| changed_since(type_url, of, session, snapshot, position)) {
         Some(Ok(changed)) => gathered = changed,
         Some(Err(status)) => {
             gathered.errors.push((ByteString::from_static(ALL), status));
             outbox.send(of, type_url, at, false, &gathered);
-            return of.demand.forget();
+            return (at, of.demand.forget());
         }
         None => gather(type_url, asked, session, snapshot, &mut gathered),
     }
@@ -67,7 +66,7 @@ pub(super) fn answer(
     if !gathered.is_empty() || wants_many {
         outbox.send(of, type_url, at, false, &gathered);
     }
-    Vec::new()
+    (at, Vec::new())
 }
 
 /// Sends all there is of what is wanted, in one response: what is absent in it is gone.
@@ -79,7 +78,8 @@ pub(super) fn whole(
     outbox: &mut Outbox,
 ) {
     if of.demand.is_wildcard() && errors.is_empty() && session.may_see_all(type_url) {
-        return full((type_url, of), session, snapshot, outbox);
+        full((type_url, of), session, snapshot, outbox);
+        return;
     }
     let resources = wanted(type_url, of, session, snapshot);
     let gathered = Gathered { resources, removed: Vec::new(), errors };
@@ -101,13 +101,14 @@ pub(super) fn wanted(
     found.0.iter().map(|record| session.encode(record)).collect()
 }
 
-/// Begins to send all of the type from responses that streams share.
+/// Begins to send all of the type from responses that streams share, and returns the position that they show: it may be
+/// before that of the table, whose changes since are told later.
 fn full(
     (type_url, of): (&ByteString, &mut OfType),
     session: &Session,
     snapshot: &Snapshot,
     outbox: &mut Outbox,
-) {
+) -> Seq {
     let cut = outbox.variant == Variant::Delta || !of.kind.whole;
     let max = cut.then_some(outbox.max);
     let wanted = Full {
@@ -123,7 +124,9 @@ fn full(
     if of.demand.is_wildcard() && outbox.variant == Variant::Sotw {
         of.demand.told_all(parts.at);
     }
+    let at = parts.at;
     outbox.fill(Filling::new(type_url.clone(), parts), of);
+    at
 }
 
 /// Errors for names that a request asks for and that are not there.

@@ -19,7 +19,7 @@ use self::aside::{Aside, is_aside};
 use self::flush::{flush, missed};
 use self::hold::Hold;
 use self::of_type::{Answered, OfType};
-use self::outbox::{Gathered, Outbox};
+use self::outbox::{Filling, Gathered, Outbox};
 use self::presence::Presence;
 use self::request::Request;
 use self::session::{Session, TEXT_MAX, check, trim};
@@ -128,7 +128,7 @@ impl Stream {
             if let Some(bytes) = self.outbox.pop() {
                 return Some(Frame::data(bytes));
             }
-            if self.fill() {
+            if matches!(self.end, End::Open) && self.fill() {
                 continue;
             }
             match std::mem::replace(&mut self.end, End::Ended) {
@@ -155,18 +155,33 @@ impl Stream {
     }
 
     /// Goes on with all of a type that is told in more than one response; whether there was more of it. Nothing else is
-    /// told in between, since it would be older than what was told before it.
+    /// told in between: a later part may be older.
     fn fill(&mut self) -> bool {
         let Some((type_url, filling)) = self.outbox.take_filling() else { return false };
-        if let Some(of) = self.types.get_mut(&type_url) {
-            self.outbox.fill(filling, of);
-        }
-        if !self.outbox.is_filling()
-            && let Err(status) = self.on_changed()
-        {
+        if let Err(status) = self.fill_more(&type_url, filling) {
             self.end = End::Ending(status);
         }
         true
+    }
+
+    /// # Errors
+    /// `ABORTED` where the client was too slow, or may not see all any more: it has to begin again.
+    fn fill_more(&mut self, type_url: &ByteString, filling: Filling) -> Result<(), Status> {
+        self.renew();
+        let Some((session, of)) = self.session.as_ref().zip(self.types.get_mut(type_url)) else {
+            return Ok(());
+        };
+        if !session.may_see_all(type_url) {
+            let text =
+                format!("who may see what of {type_url} has changed while it was told: connect again");
+            return Err(Status::new(Code::Aborted, text));
+        }
+        if !self.outbox.fill(filling, of) {
+            let text =
+                format!("{type_url} has changed for minutes while it was told: read faster, connect again");
+            return Err(Status::new(Code::Aborted, text));
+        }
+        if self.outbox.is_filling() { Ok(()) } else { self.on_changed() }
     }
 
     async fn event(&mut self) -> Event {
@@ -178,8 +193,7 @@ impl Stream {
             };
         };
         let withholds = self.types.values().any(|of| of.withheld.is_waiting());
-        // All of these are left as they are until the next turn, or cost nothing to leave: a turn is made for each
-        // response and each answer to one.
+        // A turn is made for each response and each answer to one: what is always waited for costs nothing to make.
         tokio::select! {
             request = self.requests.next() => Event::Request(request),
             () = session.inbox.arrived() => Event::Changed,
@@ -350,9 +364,9 @@ impl Stream {
         let Some((session, of)) = self.session.as_ref().zip(self.types.get_mut(type_url)) else {
             return Ok(());
         };
-        let dropped = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
+        let (at, dropped) = answer::answer((type_url, of), asked, session, &snapshot, &mut self.outbox);
         if asked.first && dropped.is_empty() && session.wants_marker() {
-            let at = (!of.withheld.marks_later(session)).then(|| snapshot.seq());
+            let at = (!of.withheld.marks_later(session)).then_some(at);
             self.outbox.mark(of, type_url, at);
         }
         if *type_url == CLUSTER && (!asked.known.is_empty() || asked.resume.is_some()) {

@@ -78,8 +78,9 @@ impl Outbox {
     }
 
     /// Sends the next part of all of a type. Where it is not the last, the others come before anything else is sent.
-    pub(super) fn fill(&mut self, mut filling: Filling, of: &mut OfType) {
-        let Some(part) = filling.parts.part(filling.next) else { return };
+    /// Whether there is such a part: the client may have taken so long for the one before that it was given up.
+    pub(super) fn fill(&mut self, mut filling: Filling, of: &mut OfType) -> bool {
+        let Some(part) = filling.parts.part(filling.next) else { return false };
         self.tell(of, &part.told);
         filling.next += 1;
         if !part.is_last {
@@ -87,6 +88,7 @@ impl Outbox {
         } else if let Some(mark) = filling.mark {
             self.send_mark(of, &filling.type_url, mark);
         }
+        true
     }
 
     /// What is to be sent before anything else, with its type.
