@@ -4,6 +4,7 @@ mod apiserver;
 mod asks;
 mod bad_input;
 mod cli;
+mod evidence;
 mod events;
 mod in_step;
 mod informers;
