@@ -3,6 +3,7 @@
 //!
 //! Requests are answered and bodies polled by the test's own task on a clock that stands, so that a seed gives one order
 //! of writes, reads, bookmarks and ends: nothing is read ahead, and a slow reader's queue overflows where the dice say.
+//! Only whether a change or a bookmark comes first where both are due is left to the runtime's own dice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
