@@ -262,7 +262,7 @@ impl Bus {
     /// resynchronised from the table and events are treated as `overflow` says.
     ///
     /// # Errors
-    /// [`Gone`] when `start` is a position the log no longer holds.
+    /// [`Gone`] when `start` is a position that the log no longer holds or has not reached.
     pub fn subscribe(
         &self,
         selector: Selector,

@@ -17,7 +17,7 @@ use super::record::Record;
 /// How many records [`Held::warm_up`] reads at once: what they touch fits the nearest cache.
 const TOGETHER: usize = 64;
 
-/// The position asked for is no longer held: what came after it cannot be told completely.
+/// The position asked for is no longer held, or none of this log: what came after it cannot be told completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("gone: the log holds what came after seq {oldest} only")]
 pub struct Gone {

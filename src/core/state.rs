@@ -368,7 +368,9 @@ impl State {
         let Some((oldest, weight)) = self.tombstones.pop_front() else { return false };
         self.buried -= weight;
         self.changes.remove(&oldest);
-        self.forgotten = Seq(oldest);
+        // Deletions are buried in order. Were one not, what was forgotten before it would stay forgotten.
+        debug_assert!(self.forgotten < Seq(oldest), "{oldest} is forgotten after {}", self.forgotten);
+        self.forgotten = self.forgotten.max(Seq(oldest));
         true
     }
 }

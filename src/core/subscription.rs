@@ -28,7 +28,7 @@ pub enum Start {
     Now,
     /// With the state as it is, then what comes next.
     Snapshot,
-    /// With what came after this position.
+    /// With what came after this position, which this log has told: one that it has not reached is [`Gone`] as well.
     After(Seq),
 }
 
@@ -194,6 +194,12 @@ impl Subscription {
         if limit == 1 {
             // Only asks whether the position is held, before the first message.
             let inner = self.bus.0.inner.lock();
+            if seen > inner.state.seq() {
+                // One that is not reached was told by another log, or before the clock was set back: waiting for it
+                // would skip, and for good, whatever comes until then.
+                let held = inner.log.read(ring, Seq::default(), 1);
+                return Err(held.err().unwrap_or(Gone { oldest: Seq::default() }));
+            }
             return match inner.log.read(ring, seen, 1) {
                 Err(_) if by_table && inner.state.changes_after(seen).is_ok() => Ok(Arc::new([])),
                 Err(gone) => Err(gone),

@@ -13,18 +13,18 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, Config, ResourceExt};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
+use super::evidence::{Outcomes, Scene, Watched};
 use super::python::{Held, Informer};
 use super::rig::Api;
 use crate::bus::Bus;
-use crate::process::{Scratch, until};
+use crate::process::Scratch;
 
 const OBJECTS: usize = 10_000;
 const NAMESPACES: usize = 5;
 /// Random changes after each phase's beginning.
 const CHANGES: usize = 2_000;
-const IN_STEP: Duration = Duration::from_mins(2);
 
 /// The last object written: once an informer has it, it has seen all before.
 const LAST: &str = "last";
@@ -111,7 +111,7 @@ async fn last(client: &Client, value: &str) {
 }
 
 /// What the server has.
-async fn truth(client: &Client) -> Held {
+pub(super) async fn truth(client: &Client) -> Held {
     let objects: Objects<ConfigMap> = Objects::all(client.clone());
     let mut held = Held::new();
     let mut page = ListParams::default().limit(1000);
@@ -125,7 +125,8 @@ async fn truth(client: &Client) -> Held {
     }
 }
 
-fn entry(object: &ConfigMap) -> (String, (String, String)) {
+/// An object as informers are compared by it: by namespace and name, its uid and value.
+pub(super) fn entry(object: &ConfigMap) -> (String, (String, String)) {
     let value = object.data.as_ref().and_then(|data| data.get("n")).cloned().unwrap_or_default();
     let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
     (key, (object.uid().unwrap_or_default(), value))
@@ -133,25 +134,25 @@ fn entry(object: &ConfigMap) -> (String, (String, String)) {
 
 /// A kube-rs watcher that feeds a store, as every controller has one.
 fn informer(
+    who: &'static str,
     client: &Client,
     config: watcher::Config,
     tasks: &mut JoinSet<()>,
-) -> reflector::Store<ConfigMap> {
-    let (reader, writer) = reflector::store();
+) -> Watched {
+    let (store, writer) = reflector::store();
     let objects: Objects<ConfigMap> = Objects::all(client.clone());
-    let stream = watcher(objects, config).default_backoff().reflect(writer);
+    let outcomes = Outcomes::default();
+    let noted = outcomes.clone();
+    let stream = watcher(objects, config).inspect(move |outcome| noted.note(outcome));
+    let stream = stream.default_backoff().reflect(writer);
     tasks.spawn(async move {
         stream.for_each(async |_| {}).await;
     });
-    reader
-}
-
-fn held(store: &reflector::Store<ConfigMap>) -> Held {
-    store.state().iter().map(|object| entry(object)).collect()
+    Watched { who, store, outcomes }
 }
 
 /// A controller, and the value it last reconciled of each object.
-fn controller(client: &Client, tasks: &mut JoinSet<()>) -> (reflector::Store<ConfigMap>, Arc<Mutex<Held>>) {
+fn controller(client: &Client, tasks: &mut JoinSet<()>) -> (Watched, Arc<Mutex<Held>>) {
     let objects: Objects<ConfigMap> = Objects::all(client.clone());
     let seen: Arc<Mutex<Held>> = Arc::default();
     let controller = Controller::new(objects, watcher::Config::default());
@@ -163,10 +164,19 @@ fn controller(client: &Client, tasks: &mut JoinSet<()>) -> (reflector::Store<Con
     };
     let run =
         controller.run(reconcile, |_, _, _| Action::requeue(Duration::from_secs(1)), Arc::clone(&seen));
+    let outcomes = Outcomes::default();
+    let noted = outcomes.clone();
     tasks.spawn(async move {
-        run.for_each(async |_| {}).await;
+        // Its watcher is its own: what it reconciles, and what fails, is all it tells.
+        run.for_each(async |outcome| match outcome {
+            Ok((object, _)) => {
+                noted.push("reconciled", format!("{object} {:?}", object.extra.resource_version));
+            }
+            Err(error) => noted.failed(&error),
+        })
+        .await;
     });
-    (store, seen)
+    (Watched { who: "controller", store, outcomes }, seen)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,9 +189,10 @@ async fn informers_stay_in_step_with_ten_thousand_objects() {
     let mut api = Api::start(&scratch, bounds).await;
     let client = client(&api);
     let mut tasks = JoinSet::new();
-    let listing = informer(&client, watcher::Config::default().page_size(500), &mut tasks);
-    let streaming = informer(&client, watcher::Config::default().streaming_lists(), &mut tasks);
+    let listing = informer("list", &client, watcher::Config::default().page_size(500), &mut tasks);
+    let streaming = informer("stream", &client, watcher::Config::default().streaming_lists(), &mut tasks);
     let (controlled, reconciled) = controller(&client, &mut tasks);
+    let informers = [listing, streaming, controlled];
     let mut python = Informer::start(&api.url());
 
     for round in 0..3 {
@@ -189,29 +200,24 @@ async fn informers_stay_in_step_with_ten_thousand_objects() {
         change(&client, &mut random).await;
         let value = format!("{round}-{}", random.u32(..));
         last(&client, &value).await;
-        let expected = truth(&client).await;
-        for (who, store) in [("list", &listing), ("stream", &streaming), ("controller", &controlled)] {
-            let in_step =
-                until("it is in step", IN_STEP * 2, async || (held(store) == expected).then_some(()));
-            if timeout(IN_STEP, in_step).await.is_err() {
-                let wrong = differences(&held(store), &expected);
-                panic!("round {round}, seed {seed}: {who} is not in step within {IN_STEP:?}: {wrong:#?}");
-            }
-        }
+        let expected = &truth(&client).await;
+        let (what, since) = (format!("round {round}, seed {seed}"), Instant::now());
+        let scene = Scene { what, api: &api, client: &client, informers: &informers, expected, since };
+        scene.in_step(&mut python).await;
         // What comes in a new list is reconciled by a controller of kube-rs only if it has the object by then; what is
         // watched always is.
         let last = format!("default/{LAST}");
-        until(&format!("round {round}, seed {seed}: the last change is reconciled"), IN_STEP, async || {
-            (reconciled.lock().get(&last) == expected.get(&last)).then_some(())
-        })
-        .await;
-        let (theirs, relists) = python.held(&format!("default/{LAST}"), &value).await;
-        assert_eq!(
-            differences(&theirs, &expected),
-            Vec::<String>::new(),
-            "round {round}, seed {seed}: the Python client"
+        let is_reconciled = || reconciled.lock().get(&last) == expected.get(&last);
+        scene.wait("the last change is reconciled", &mut python, is_reconciled).await;
+        let told = python.held(&last, &value).await;
+        if told.objects != *expected {
+            scene.fail("the Python client is not in step", &mut python).await;
+        }
+        println!(
+            "round {round}: {} objects, the Python client listed {} times",
+            expected.len(),
+            told.relists
         );
-        println!("round {round}: {} objects, the Python client listed {relists} times", expected.len());
         if round < 2 {
             // Its memory is gone: every position from before is, too.
             restart(&mut api.bus).await;
@@ -222,12 +228,4 @@ async fn informers_stay_in_step_with_ten_thousand_objects() {
 async fn restart(bus: &mut Bus) {
     bus.kill();
     bus.restart().await;
-}
-
-/// The first few differences.
-fn differences(left: &Held, right: &Held) -> Vec<String> {
-    let missing = right.iter().filter(|(key, value)| left.get(*key) != Some(value));
-    let extra = left.iter().filter(|(key, _)| !right.contains_key(*key));
-    let missing = missing.map(|(key, value)| format!("{key}: {:?} instead of {value:?}", left.get(key)));
-    missing.chain(extra.map(|(key, _)| format!("{key} is gone"))).take(5).collect()
 }

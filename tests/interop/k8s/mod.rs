@@ -5,6 +5,7 @@ mod asks;
 mod bad_input;
 mod cli;
 mod events;
+mod evidence;
 mod in_step;
 mod informers;
 pub(crate) mod kubectl;

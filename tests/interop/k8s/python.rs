@@ -20,10 +20,13 @@ pub(crate) struct Informer {
     output: Lines<BufReader<ChildStdout>>,
 }
 
+/// What an informer says of itself.
 #[derive(Deserialize)]
-struct Told {
-    objects: Held,
-    relists: usize,
+pub(crate) struct Told {
+    pub(crate) objects: Held,
+    pub(crate) relists: usize,
+    /// Its last outcomes, each with its time.
+    pub(crate) outcomes: Vec<String>,
 }
 
 /// The Python that has the client: `MESHBUS_KUBERNETES_PYTHON`.
@@ -52,15 +55,23 @@ impl Informer {
         Self { child, input, output }
     }
 
-    /// What it holds once it has seen `name` with `value`, and how often it listed.
-    pub(crate) async fn held(&mut self, name: &str, value: &str) -> (Held, usize) {
-        self.input.write_all(format!("{name}={value}\n").as_bytes()).await.expect("its input is open");
+    /// What it has once it has seen `name` with `value`, or after a minute.
+    pub(crate) async fn held(&mut self, name: &str, value: &str) -> Told {
+        self.ask(&format!("{name}={value}\n")).await
+    }
+
+    /// What it has now.
+    pub(crate) async fn now(&mut self) -> Told {
+        self.ask("\n").await
+    }
+
+    async fn ask(&mut self, line: &str) -> Told {
+        self.input.write_all(line.as_bytes()).await.expect("its input is open");
         self.input.flush().await.expect("its input is open");
         let line =
             timeout(Duration::from_secs(90), self.output.next_line()).await.expect("an answer in time");
         let line =
             line.expect("output").unwrap_or_else(|| panic!("the informer ended: {:?}", self.child.id()));
-        let told: Told = serde_json::from_str(&line).expect("its answer");
-        (told.objects, told.relists)
+        serde_json::from_str(&line).expect("its answer")
     }
 }

@@ -1,11 +1,13 @@
 //! Publishing, subscribing, positions and back-pressure.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshbus::core::consumer::Overflow;
-use meshbus::core::selector::{Selector, TopicFilter};
+use meshbus::core::selector::{Dialect, Selector, TopicFilter};
 use meshbus::core::subscription::{Message, Start, Subscription};
-use meshbus::core::{Bus, Change, Outcome, Refused, Seq, Value};
+use meshbus::core::{Bus, Change, Key, Outcome, Refused, Seq, Value};
 use tokio::time::timeout;
 
 use super::{event, small_bus, value};
@@ -92,6 +94,25 @@ async fn a_position_that_was_let_go_is_gone() {
     assert!(bus.subscribe(Selector::default(), Start::After(early), 10, Overflow::Block).is_err());
     let before = Seq(receipts[0].stored().expect("taken").0 - 1000);
     assert!(bus.subscribe(Selector::default(), Start::After(before), 10, Overflow::Block).is_err());
+}
+
+/// Whoever waited for it would never be told what comes until it is reached.
+#[tokio::test]
+async fn a_position_that_is_not_reached_is_gone() {
+    let bus = small_bus(10);
+    let receipts = bus.publish(vec![value("x", "1"), event("a", 0)]).await;
+    let last = receipts[1].stored().expect("taken");
+    let topic = TopicFilter::parse("a").expect("valid");
+    let state = || Selector::state(Key::LOCAL, Key::VALUE);
+    let exact = || Arc::new(Dialect::Exact(BTreeMap::from([("tier".into(), "gold".into())])));
+    for selector in [Selector::default(), Selector::topic(topic), state(), state().and(exact())] {
+        let open = |seq: u64| bus.subscribe(selector.clone(), Start::After(Seq(seq)), 10, Overflow::Block);
+        assert!(open(last.0).is_ok(), "the last one told is held");
+        for ahead in [1, 1_000_000, u64::MAX - last.0] {
+            let gone = open(last.0 + ahead).expect_err("none of this log");
+            assert!(open(gone.oldest.0).is_ok(), "what it names can be resumed from");
+        }
+    }
 }
 
 #[tokio::test]

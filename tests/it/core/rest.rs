@@ -7,10 +7,11 @@ use bytes::Bytes;
 use meshbus::core::consumer::Overflow;
 use meshbus::core::log::RingBound;
 use meshbus::core::selector::{Dialect, Selector};
-use meshbus::core::state::{Held, StateBound};
+use meshbus::core::state::{Held, Snapshot, State, StateBound};
 use meshbus::core::subscription::{Message, Start};
 use meshbus::core::write::{Operation, Precondition};
 use meshbus::core::{Bus, BusOptions, Change, Envelope, Key, Outcome, Record, Refused, Seq};
+use proptest::prelude::*;
 
 use super::value;
 
@@ -156,4 +157,102 @@ async fn a_ring_counts_the_values_that_its_records_keep() {
     assert!(figures.bytes <= (2 << 20) + 50_000, "{figures:?}");
     assert!(figures.records <= 52, "each holds its value and the one before: {figures:?}");
     assert!(figures.records >= 40, "{figures:?}");
+}
+
+/// Deletions that the tables of the property below remember.
+const REMEMBERED: usize = 3;
+
+/// The position of each key's last change.
+type Table = BTreeMap<String, Seq>;
+
+/// One step: what is put, what is deleted, or a snapshot that somebody keeps.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8),
+    Delete(u8),
+    Keep,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0u8..6).prop_map(Step::Put),
+        3 => (0u8..6).prop_map(Step::Delete),
+        1 => Just(Step::Keep),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// What was there at any position, with the changes after it, is what is there now; or it is gone, and that only
+    /// where more has been deleted since than is remembered.
+    #[test]
+    fn a_position_leads_to_what_is_there_now_or_is_gone(steps in steps(), held in 1usize..6) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let (kept, history) = runtime.block_on(carry_out(&steps, held));
+        for now in kept {
+            let until = history.iter().filter(|(seq, ..)| *seq <= now.seq());
+            let mut deleted = 0;
+            for (seq, table, deletes) in until.rev() {
+                let Some(led_to) = gone_on(table, *seq, &now) else {
+                    prop_assert!(deleted > REMEMBERED, "{seq} is gone at {}", now.seq());
+                    continue;
+                };
+                prop_assert_eq!(led_to, shown_by(&now), "from {} to {}", seq, now.seq());
+                deleted += usize::from(*deletes);
+            }
+        }
+    }
+}
+
+/// The snapshots that were kept, the last one too; and each position with its table, and whether it is a deletion's.
+async fn carry_out(steps: &[Step], held: usize) -> (Vec<Snapshot>, Vec<(Seq, Table, bool)>) {
+    // What the log lets go is packed below the snapshots that are kept.
+    let changes = RingBound { max: held, max_bytes: 64 << 20 };
+    let state = StateBound { max_tombstones: REMEMBERED, ..StateBound::default() };
+    let bus = Bus::new(BusOptions { changes, state, ..BusOptions::default() });
+    let mut table = Table::new();
+    let (mut kept, mut history) = (Vec::new(), vec![(bus.figures().seq, Table::new(), false)]);
+    for step in steps {
+        match step {
+            Step::Put(name) => {
+                let name = format!("k{name}");
+                table.insert(name.clone(), put(&bus, &name, "data").await);
+            }
+            Step::Delete(name) => {
+                let name = format!("k{name}");
+                drop(bus.write(key(&name), Operation::Delete, Precondition::Any, false).await);
+                table.remove(&name);
+            }
+            Step::Keep => kept.push(bus.snapshot()),
+        }
+        let (seq, deletes) = (bus.figures().seq, matches!(step, Step::Delete(_)));
+        if history.last().is_none_or(|(last, ..)| *last < seq) {
+            history.push((seq, table.clone(), deletes));
+        }
+    }
+    kept.push(bus.snapshot());
+    (kept, history)
+}
+
+/// A table of a position after the changes since; `None` where they are gone.
+fn gone_on(table: &Table, at: Seq, now: &State) -> Option<Table> {
+    let mut table = table.clone();
+    for held in now.changes_after(at).ok()? {
+        let record = held.record();
+        let name = record.envelope.change.key().expect("state").name.to_string();
+        match record.envelope.change {
+            Change::Put(..) => drop(table.insert(name, record.seq)),
+            _ => drop(table.remove(&name)),
+        }
+    }
+    Some(table)
+}
+
+fn shown_by(state: &State) -> Table {
+    let shown = state.range(None, None, None).map(Held::record);
+    shown
+        .map(|record| (record.envelope.change.key().expect("state").name.to_string(), record.seq))
+        .collect()
 }

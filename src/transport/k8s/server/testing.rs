@@ -54,11 +54,26 @@ pub(crate) async fn serve(settings: &str) -> Served {
 
 /// As [`serve`], of this bus.
 pub(crate) async fn serve_on(bus: Bus, settings: &str) -> Served {
-    let section = Section::from_yaml("test.yaml", &format!("listen: 127.0.0.1:0\n{settings}")).unwrap();
-    let mut server = Server::new(ServerConfig::from_section(&section).unwrap());
+    let mut server = Server::new(config(settings));
     let mut bound = server.bound();
+    let (mut link, mailbox) = link(&bus);
+    let (shutdown, stats, kinds) =
+        (link.shutdown.clone(), Arc::clone(&link.stats), Arc::clone(&link.kinds));
+    let task = task::spawn("server", async move { server.run(&mut link).await });
+    let address = soon(bound.wait_for(Option::is_some)).await.unwrap().unwrap();
+    Served { bus, address, shutdown, kinds, stats, mailbox, task }
+}
+
+/// These settings of a server on a free port.
+pub(crate) fn config(settings: &str) -> ServerConfig {
+    let section = Section::from_yaml("test.yaml", &format!("listen: 127.0.0.1:0\n{settings}")).unwrap();
+    ServerConfig::from_section(&section).unwrap()
+}
+
+/// What a server named `api` has of this bus, and the other end of its deliveries.
+pub(crate) fn link(bus: &Bus) -> (Link, Arc<Mailbox>) {
     let mailbox = Arc::new(Mailbox::default());
-    let mut link = Link {
+    let link = Link {
         name: "api".into(),
         bus: bus.ingress("api", Key::LOCAL),
         deliveries: Deliveries(Arc::clone(&mailbox)),
@@ -68,11 +83,22 @@ pub(crate) async fn serve_on(bus: Bus, settings: &str) -> Served {
         shutdown: Shutdown::new(),
         stats: Arc::new(ConnectorStats::default()),
     };
-    let (shutdown, stats, kinds) =
-        (link.shutdown.clone(), Arc::clone(&link.stats), Arc::clone(&link.kinds));
-    let task = task::spawn("server", async move { server.run(&mut link).await });
-    let address = soon(bound.wait_for(Option::is_some)).await.unwrap().unwrap();
-    Served { bus, address, shutdown, kinds, stats, mailbox, task }
+    (link, mailbox)
+}
+
+/// Writes a key of a bus's scope `local`.
+pub(crate) async fn put(bus: &Bus, type_url: &str, name: &str, data: &Value) -> Seq {
+    let key = Key::new(Key::LOCAL, type_url, name);
+    let mut envelope = Envelope::put(address::topic_of(&key).unwrap(), key.clone(), "", data.to_string());
+    envelope.datacontenttype = Some("application/json".into());
+    let put = Operation::Put(Box::new(envelope));
+    bus.write(key, put, Precondition::Any, false).await.unwrap().seq
+}
+
+/// Deletes a key of a bus's scope `local`; `None` where there is none.
+pub(crate) async fn delete(bus: &Bus, type_url: &str, name: &str) -> Option<Seq> {
+    let key = Key::new(Key::LOCAL, type_url, name);
+    bus.write(key, Operation::Delete, Precondition::Any, false).await.ok().map(|stored| stored.seq)
 }
 
 impl Served {
@@ -85,18 +111,12 @@ impl Served {
 
     /// Writes a key of the scope `local`.
     pub(crate) async fn put(&self, type_url: &str, name: &str, data: &Value) -> Seq {
-        let key = Key::new(Key::LOCAL, type_url, name);
-        let mut envelope =
-            Envelope::put(address::topic_of(&key).unwrap(), key.clone(), "", data.to_string());
-        envelope.datacontenttype = Some("application/json".into());
-        let put = Operation::Put(Box::new(envelope));
-        self.bus.write(key, put, Precondition::Any, false).await.unwrap().seq
+        put(&self.bus, type_url, name, data).await
     }
 
     /// Deletes a key of the scope `local`.
     pub(crate) async fn delete(&self, type_url: &str, name: &str) -> Seq {
-        let key = Key::new(Key::LOCAL, type_url, name);
-        self.bus.write(key, Operation::Delete, Precondition::Any, false).await.unwrap().seq
+        delete(&self.bus, type_url, name).await.unwrap()
     }
 
     /// One GET, on a connection of its own.

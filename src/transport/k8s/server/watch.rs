@@ -80,7 +80,7 @@ pub(super) async fn answer(
             Body::pieces(stream::unfold(feed, async |mut feed| Some((feed.next().await?, feed))))
         }
         // In the stream and not as the answer's code, which some clients take for a reason to try again.
-        Err(gone) => Body::whole(gone_line(from, gone.oldest)),
+        Err(gone) => Body::whole(gone_line(shared, from, gone.oldest)),
     };
     Ok(answer::of(StatusCode::OK, answer::JSON, body))
 }
@@ -234,7 +234,7 @@ impl Feed {
             }
             Some(Message::Gone(gone)) => {
                 self.over = true;
-                lines.push(gone_line(self.from, gone.oldest));
+                lines.push(gone_line(&self.shared, self.from, gone.oldest));
             }
             // It lost changes, or ended: the client resumes from the last position it has.
             Some(Message::SnapshotBegin) | None => {
@@ -312,7 +312,7 @@ impl Feed {
         self.tell_what_waits(&mut lines);
         // One that lost changes resumes before them.
         if lines.bytes < FRAME && !self.initial && !self.over {
-            lines.push(self.bookmark(seq.max(self.from), false));
+            lines.push(self.bookmark(seq, false));
         }
         lines.frame()
     }
@@ -352,9 +352,21 @@ impl Lines {
     }
 }
 
-/// Why a watch cannot go on from where its client was.
-fn gone_line(from: Seq, oldest: Seq) -> Bytes {
-    let message = format!("too old resource version: {from} ({oldest})");
+/// Why a watch cannot go on from where its client was, so that it lists again.
+///
+/// A real server is silent from a position that is not reached, as one of its siblings may have told it. The positions
+/// of a bus are its own: this one is of another bus at the address, or of before the clock was set back, and its client
+/// would never be told what happens until it is reached. Nor is it waited for, to be refused with 504 like that of a
+/// list: clients ask again with the same position upon that.
+fn gone_line(shared: &Shared, from: Seq, oldest: Seq) -> Bytes {
+    let current = shared.bus.figures().seq;
+    let message = if from > current {
+        format!(
+            "too large resource version: {from}, current: {current}: this bus has not told it, list again"
+        )
+    } else {
+        format!("too old resource version: {from} ({oldest})")
+    };
     let status = Status::new(Reason::Expired, message).encode();
     format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into()
 }

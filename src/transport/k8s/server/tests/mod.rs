@@ -10,6 +10,7 @@ mod kinds;
 mod list;
 #[cfg(feature = "envoy")]
 mod messages;
+mod model;
 mod paths;
 mod reviews;
 #[cfg(feature = "envoy")]

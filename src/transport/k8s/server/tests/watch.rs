@@ -88,6 +88,30 @@ async fn w3_a_position_whose_deletions_are_forgotten_is_gone() {
 }
 
 #[tokio::test]
+async fn w3_a_position_that_is_not_reached_is_gone() {
+    let served = serve("").await;
+    fill(&served, &["a"]).await;
+    let at = served.bus.figures().seq.0;
+    let watch = async |at: u64, query: &str| {
+        served.get(&format!("{MAPS}?watch=1&resourceVersion={at}&timeoutSeconds=1&{query}")).await
+    };
+    for query in ["", "labelSelector=n%3Da", "allowWatchBookmarks=true"] {
+        let event = watch(at + 1, query).await.ok();
+        assert_eq!(
+            (&event["type"], &event["object"]["reason"], &event["object"]["code"]),
+            (&json!("ERROR"), &json!("Expired"), &json!(410)),
+            "{query}"
+        );
+        let expected = format!("too large resource version: {}, current: {at}: ", at + 1);
+        assert!(event["object"]["message"].as_str().unwrap().starts_with(&expected), "{event}");
+    }
+    let events = served.get(&format!("/api/v1/events?watch=1&resourceVersion={}", at + 1)).await.ok();
+    assert_eq!(events["object"]["code"], 410);
+    assert!(watch(at, "").await.body.is_empty(), "the last one told is held");
+    served.end().await;
+}
+
+#[tokio::test]
 async fn w4_the_end_of_the_initial_state_is_marked() {
     let served = serve("").await;
     fill(&served, &["a", "b"]).await;
