@@ -91,14 +91,16 @@ impl Fulls {
     ) -> Arc<Parts> {
         let key = (wanted.type_url.clone(), wanted.variant, wanted.form, wanted.max);
         let mut all = self.0.lock();
-        let last = all.get(&key).and_then(|made| made.last()?.upgrade());
+        let of_key = all.entry(key).or_default();
+        of_key.retain(|parts| parts.strong_count() > 0);
+        let last = of_key.last().and_then(Weak::upgrade);
         if let Some(parts) = last.filter(|parts| parts.at >= changed && parts.keep()) {
             return parts;
         }
         let rest = Some(Rest { snapshot: snapshot.clone(), first: None, after: None });
         let made = Mutex::new(Made { parts: Vec::new(), rest, wanted: Instant::now() });
         let parts = Arc::new(Parts { wanted, scope: scope.clone(), at: snapshot.seq(), made });
-        all.entry(key).or_default().push(Arc::downgrade(&parts));
+        of_key.push(Arc::downgrade(&parts));
         parts
     }
 
@@ -251,6 +253,15 @@ mod tests {
         assert_eq!((names(&second), second.is_last), (vec!["b".to_owned()], true));
         assert!(parts.made.lock().rest.is_none(), "the table is held no longer");
         assert!(Arc::ptr_eq(&get(&fulls, &bus, Some(1000)).part(1).unwrap().told, &second.told));
+        drop(parts);
+        for _ in 0..100 {
+            drop(get(&fulls, &bus, Some(1000)));
+        }
+        assert_eq!(
+            fulls.0.lock().values().map(Vec::len).sum::<usize>(),
+            1,
+            "what nobody sends is forgotten"
+        );
     }
 
     #[tokio::test]
