@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::gather::Gather;
+use super::parting::part;
 use super::shutdown::Shutdown;
 use super::stall::Stall;
 use crate::core::error::BoxError;
@@ -88,6 +89,10 @@ where
             result = io.run(&mut protocol) => {
                 if let Err(error) = result.map_err(BoxError::from).flatten() {
                     debug!(%peer, error, "connection ended");
+                }
+                // Not one that another task may have taken over.
+                if limits.gathers {
+                    part(io).await;
                 }
                 return;
             }

@@ -13,6 +13,7 @@ mod gather;
 pub mod health;
 pub mod listener;
 pub mod metrics;
+mod parting;
 pub mod request;
 mod serve;
 pub mod shutdown;

@@ -14,17 +14,15 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::parting::part;
+
 /// How long a client has for its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client that is refused has to read why, and how much of what it sends is read meanwhile.
-const PARTING_TIMEOUT: Duration = Duration::from_secs(1);
-const PARTING_BYTES: usize = 1 << 20;
 
 /// What a server shows and asks for: `tls: {cert: server.pem, key: server.key}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -138,24 +136,11 @@ pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<
     match timeout(HANDSHAKE_TIMEOUT, accepted).await {
         Ok(Ok(accepted)) => Ok(accepted),
         Ok(Err((error, stream))) => {
-            let _elapsed = timeout(PARTING_TIMEOUT, part(stream)).await;
+            // It would lose the alert with the reason: to it the handshake may be over, and its request under way.
+            part(stream).await;
             Err(error)
         }
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")),
-    }
-}
-
-/// Reads what a client sends that is not accepted, until it has gone. Closed with something unread, the connection would be
-/// reset, and the client would lose the alert with the reason: to it the handshake may be over, and its request under way.
-async fn part(mut stream: TcpStream) {
-    let mut bytes = [0; 4096];
-    let mut left = PARTING_BYTES;
-    if stream.shutdown().await.is_ok() {
-        while let Ok(read @ 1..) = stream.read(&mut bytes).await
-            && read < left
-        {
-            left -= read;
-        }
     }
 }
 
@@ -231,6 +216,7 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsConnector;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meshbus_proto::xds::{DeltaDiscoveryRequest, Node};
+use meshbus_proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 
 use crate::transport::xds::server::testing::*;
 
@@ -19,15 +19,22 @@ fn ask(type_url: &str) -> DeltaDiscoveryRequest {
     }
 }
 
-#[tokio::test]
-async fn what_changes_while_all_of_a_type_is_told_is_told_after_it() {
+/// A stream that has read the first part.
+async fn begun() -> (Served, Delta, DeltaDiscoveryResponse) {
     let served = serve("max_response: 512KiB").await;
     for n in 0..RESOURCES {
         served.put(ENDPOINTS, &format!("e{n:03}"), vec![b'1'; BYTES]).await;
     }
     let mut stream = served.delta().await;
     stream.send(ask(ENDPOINTS)).await;
-    let mut told = vec![stream.next().await];
+    let first = stream.next().await;
+    (served, stream, first)
+}
+
+#[tokio::test]
+async fn what_changes_while_all_of_a_type_is_told_is_told_after_it() {
+    let (served, mut stream, first) = begun().await;
+    let mut told = vec![first];
     // None of these is in the part that was read, and of the last the client has not been told at all.
     served.put(ENDPOINTS, "e000", "2").await;
     served.put(ENDPOINTS, "e159", "2").await;
@@ -65,15 +72,10 @@ async fn what_changes_while_all_of_a_type_is_told_is_told_after_it() {
 
 #[tokio::test]
 async fn a_drain_in_the_middle_of_all_of_a_type_ends_the_stream_with_its_status() {
-    let served = serve("max_response: 512KiB").await;
-    for n in 0..RESOURCES {
-        served.put(ENDPOINTS, &format!("e{n:03}"), vec![b'1'; BYTES]).await;
-    }
-    let mut stream = served.delta().await;
-    stream.send(ask(ENDPOINTS)).await;
-    stream.next().await;
+    let (served, mut stream, _) = begun().await;
     served.shutdown.start_drain();
-    assert_eq!(stream.status().await.code(), tonic::Code::Unavailable);
+    let status = stream.status().await;
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
     served.end().await;
 }
 
