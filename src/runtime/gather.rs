@@ -68,13 +68,8 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
             return Ok(poll_fn(protocol).await);
         }
         loop {
-            let mut written = Poll::Ready(Ok(()));
-            let said = poll_fn(|cx| {
-                let said = protocol(cx);
-                written = self.0.lock().poll_write_out(cx);
-                Poll::Ready(said)
-            })
-            .await;
+            let (said, written) =
+                poll_fn(|cx| Poll::Ready((protocol(cx), self.0.lock().poll_write_out(cx)))).await;
             if let Poll::Ready(Err(error)) = written {
                 return Err(error);
             }
@@ -96,7 +91,7 @@ async fn until_woken() {
 }
 
 impl<T: AsyncWrite + Unpin> Output<T> {
-    /// Writes all that is output.
+    /// Writes all that is gathered.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.bytes.is_empty() {
             let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.bytes))?;

@@ -80,14 +80,8 @@ impl Draft<'_> {
 
     /// How many of the resources fit a response of about `max` bytes; at least one where there is one.
     pub fn fitting(variant: Variant, resources: &[Arc<Encoded>], max: usize) -> usize {
-        let mut room = max;
-        let fits = |resource: &&Arc<Encoded>| {
-            let len = entry_len(variant, resource);
-            let fits = len <= room;
-            room = room.saturating_sub(len);
-            fits
-        };
-        resources.iter().take_while(fits).count().max(usize::from(!resources.is_empty()))
+        let mut room = Room::new(variant, max);
+        resources.iter().take_while(|resource| room.takes(resource)).count()
     }
 
     fn entry<'r>(&self, resource: &'r Encoded) -> &'r [u8] {
@@ -116,9 +110,27 @@ impl Draft<'_> {
     }
 }
 
-/// Bytes that a resource takes of a response.
-pub fn entry_len(variant: Variant, resource: &Encoded) -> usize {
-    entry(variant, resource).len()
+/// What there is room for in a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    variant: Variant,
+    left: usize,
+    empty: bool,
+}
+
+impl Room {
+    /// Of about `max` bytes.
+    pub fn new(variant: Variant, max: usize) -> Self {
+        Self { variant, left: max, empty: true }
+    }
+
+    /// Takes the next resource where it fits; the first does, however long it is.
+    pub fn takes(&mut self, resource: &Encoded) -> bool {
+        let len = entry(self.variant, resource).len();
+        let takes = self.empty || len <= self.left;
+        (self.left, self.empty) = (self.left.saturating_sub(len), false);
+        takes
+    }
 }
 
 fn entry(variant: Variant, resource: &Encoded) -> &[u8] {

@@ -113,6 +113,11 @@ impl Status {
         Self::new(Code::Ok, "")
     }
 
+    /// The end of what a bus serves that stops.
+    pub fn shutting_down() -> Self {
+        Self::new(Code::Unavailable, "meshbus is shutting down: connect again")
+    }
+
     /// The trailers of a response, or the headers of one that is nothing else.
     pub fn trailers(&self) -> HeaderMap {
         let mut trailers = HeaderMap::with_capacity(2);

@@ -69,7 +69,7 @@ impl Exchange {
         let request = tokio::select! {
             request = self.requests.next() => request?,
             () = self.shared.shutdown.drain() => {
-                return Err(Status::new(Code::Unavailable, "meshbus is shutting down: connect again"));
+                return Err(Status::shutting_down());
             }
         };
         match request {

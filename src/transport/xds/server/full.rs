@@ -17,7 +17,7 @@ use crate::core::state::{Held, Snapshot};
 use crate::core::{Key, Seq};
 use crate::schema::registry::Registry;
 use crate::transport::xds::codec::resource::Encoded;
-use crate::transport::xds::codec::response::{Draft, Variant, control_plane, entry_len};
+use crate::transport::xds::codec::response::{Draft, Room, Variant, control_plane};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -153,20 +153,18 @@ impl Parts {
     /// The next part, and whether it is the last.
     fn make(&self, rest: &mut Rest) -> (Arc<Told>, bool) {
         let Full { type_url, variant, form, max, bus, kinds } = &self.wanted;
-        let mut resources: Vec<Arc<Encoded>> = rest.first.take().into_iter().collect();
-        let taken: usize = resources.iter().map(|one| entry_len(*variant, one)).sum();
-        let mut room = max.unwrap_or(usize::MAX).saturating_sub(taken);
+        let mut room = Room::new(*variant, max.unwrap_or(usize::MAX));
+        let first = rest.first.take().into_iter();
+        let mut resources: Vec<Arc<Encoded>> = first.filter(|first| room.takes(first)).collect();
         let after = rest.after.take();
         let records = rest.snapshot.range(Some(&self.scope), Some(type_url), after.as_ref());
         for record in records.map(Held::record) {
             let one = Arc::new(encode(*form, &record, kinds));
-            let len = entry_len(*variant, &one);
-            if len > room && !resources.is_empty() {
+            if !room.takes(&one) {
                 rest.first = Some(one);
                 rest.after = record.envelope.change.key().cloned();
                 break;
             }
-            room = room.saturating_sub(len);
             resources.push(one);
         }
         let draft = Draft {

@@ -229,7 +229,7 @@ impl Stream {
                 self.on_happened();
                 Ok(())
             }
-            Event::Drain => Err(shutting_down()),
+            Event::Drain => Err(Status::shutting_down()),
         }
     }
 
@@ -397,7 +397,7 @@ impl Stream {
             }
         }
         if waiting.ends {
-            return Err(shutting_down());
+            return Err(Status::shutting_down());
         }
         waiting.lost.map_or(Ok(()), |after| self.look_up_missed(after, snapshot))
     }
@@ -477,8 +477,4 @@ fn changed_endpoints(
         });
     }
     endpoints
-}
-
-fn shutting_down() -> Status {
-    Status::new(Code::Unavailable, "meshbus is shutting down: connect again")
 }
