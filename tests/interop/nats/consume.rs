@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use meshbus::core::Envelope;
 
 use super::*;
+use crate::faults::seed;
 use crate::peers::NatsServer;
 
 fn settings(url: &str, more: &str) -> String {
@@ -379,6 +381,63 @@ async fn a_drain_finishes_what_is_under_way_and_leaves_the_rest() {
         consumer.fetch().max_messages(10).expires(Duration::from_secs(5)).messages().await.unwrap();
     let next = timeout(Duration::from_secs(10), rest.next()).await.unwrap().unwrap().unwrap();
     assert_eq!(next.info().unwrap().stream_sequence, 11);
+}
+
+#[tokio::test]
+async fn whatever_is_on_its_way_when_a_bus_drains_comes_again_at_once() {
+    const MESSAGES: usize = 6000;
+    let mut random = fastrand::Rng::with_seed(seed());
+    let scratch = Scratch::new();
+    let server = NatsServer::start(&scratch).await;
+    let stream = server.stream("EVENTS", &["in.>"], Duration::from_mins(2)).await;
+    let context = jetstream::new(raw(&server.url()).await);
+    for _ in 0..MESSAGES / 500 {
+        let sent = (0..500).map(|_| context.publish("in.x", Bytes::from_static(&[0; 512])));
+        for sent in join_all(sent).await {
+            sent.unwrap().await.unwrap();
+        }
+    }
+    let mut delivered = HashSet::new();
+    for _ in 0..8 {
+        let wire = Wire::idle(&settings(&server.url(), ", max_ack_pending: 256, batch: 64"));
+        let (sink, mut probe) = Wire::probe();
+        wire.route("in/#", Some("broker"), sink);
+        wire.start_connector();
+        let Wire { supervisor, mailbox, .. } = wire;
+        let until_then = random.usize(1..200);
+        let (mut taken, mut supervisor) = (0, Some(supervisor));
+        let mut stopped: Option<JoinHandle<()>> = None;
+        // All that the bus has taken in is answered, also during the drain.
+        loop {
+            let mut deliveries = Vec::new();
+            tokio::select! {
+                () = async { stopped.as_mut().unwrap().await.unwrap() }, if stopped.is_some() => break,
+                taken = timeout(LIMIT, probe.recv(&mut deliveries, 64)) => {
+                    taken.expect("what the bus before gave back, long before ack_wait, 30 s");
+                }
+            }
+            taken += deliveries.len();
+            delivered.extend(ids(&deliveries));
+            answer_all(deliveries);
+            if taken >= until_then
+                && let Some(supervisor) = supervisor.take()
+            {
+                mailbox.close();
+                stopped = Some(tokio::spawn(async move { supervisor.stop_all(LIMIT).await }));
+            }
+        }
+    }
+    assert!(delivered.len() < MESSAGES, "nothing is left");
+    let consumer: jetstream::consumer::PullConsumer = stream.get_consumer("c").await.unwrap();
+    let mut rest = consumer.messages().await.unwrap();
+    let all = timeout(Duration::from_secs(15), async {
+        while delivered.len() < MESSAGES {
+            let message = rest.next().await.unwrap().unwrap();
+            message.ack().await.unwrap();
+            delivered.insert(format!("EVENTS/{}", message.info().unwrap().stream_sequence));
+        }
+    });
+    assert!(all.await.is_ok(), "{} of {MESSAGES} wait for ack_wait", MESSAGES - delivered.len());
 }
 
 #[tokio::test]

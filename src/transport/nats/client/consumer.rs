@@ -11,12 +11,10 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use async_nats::jetstream;
-use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::{Message as Incoming, Subject};
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use futures_util::{FutureExt, StreamExt};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -25,6 +23,7 @@ use super::super::codec::{Context, Decoder, Message};
 use super::super::config::{ClientConfig, ConsumerConfig, SubscribeConfig};
 use super::acks::{AckSubject, payload};
 use super::held::{Held, Known, Taken, Verdict};
+use super::pull::Pull;
 use super::reorder::{Reorder, Report};
 use super::session::Session;
 use super::setup;
@@ -34,6 +33,10 @@ use crate::runtime::shutdown::Shutdown;
 
 /// How often what is not at the front is looked at, while anything is held.
 const SWEEP: Duration = Duration::from_millis(20);
+
+/// How long a drain waits, at most, for what the server may have sent: other buses that share the consumer, or a
+/// steady trickle, leave no moment at which nothing is on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// What a consumer keeps from one connection to the next.
 #[derive(Default)]
@@ -53,8 +56,7 @@ pub(super) struct Reader<'a> {
     settings: &'a ConsumerConfig,
     source: &'a Source,
     intake: &'a mut Intake,
-    consumer: PullConsumer,
-    messages: pull::Stream,
+    pull: Pull,
     reorder: Reorder,
     asking: Option<BoxFuture<'static, Option<Report>>>,
     decoder: Decoder,
@@ -65,6 +67,18 @@ pub(super) struct Reader<'a> {
     /// After how long the server hears that a message is still being worked on.
     silence: Duration,
     verdicts: Vec<(Subject, Verdict)>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Taking,
+    /// The server is asked for no more, and what it has sent waits, to be given back.
+    Draining,
+    /// Nothing is on its way.
+    Still,
+    /// Given back.
+    Drained,
 }
 
 impl<'a> Reader<'a> {
@@ -87,9 +101,7 @@ impl<'a> Reader<'a> {
         let reorder = Reorder::new(settings.ordered, info, &intake.held);
         let mut verdicts = Vec::new();
         intake.held.acknowledge_again(&mut verdicts);
-        let messages =
-            consumer.stream().max_messages_per_batch(settings.batch).heartbeat(Duration::from_secs(5));
-        let messages = messages.messages().await.map_err(|error| {
+        let pull = Pull::open(&session.client, consumer, settings.batch).await.map_err(|error| {
             session.error(ErrorKind::Unreachable, format!("consumer {}: {error}", settings.durable))
         })?;
         let stream = setup::stream_name(config, settings);
@@ -100,8 +112,7 @@ impl<'a> Reader<'a> {
             settings,
             source,
             intake,
-            consumer,
-            messages,
+            pull,
             reorder,
             asking: None,
             decoder: Decoder::default(),
@@ -109,22 +120,26 @@ impl<'a> Reader<'a> {
             name,
             silence,
             verdicts,
+            stage: Stage::Taking,
         })
     }
 
-    /// Takes in, publishes and acknowledges until the drain is done.
+    /// Takes in, publishes and acknowledges until the drain is done: then what was taken in is answered, and the
+    /// rest of what the server has sent is given back.
     ///
     /// # Errors
     /// The connection is `lost`, the consumer is gone or does not answer.
     pub(super) async fn run(mut self, shutdown: &Shutdown, lost: &CancellationToken) -> Result<(), Error> {
-        let mut draining = false;
         let mut drain = pin!(shutdown.drain());
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.stage == Stage::Still || self.stage == Stage::Draining && self.pull.is_exhausted() {
+                self.give_back().await?;
+            }
             self.tell().await?;
             self.intake.publish_next(self.source);
-            if draining && self.intake.held.is_empty() {
+            if self.stage == Stage::Drained && self.intake.held.is_empty() {
                 return Ok(());
             }
             tokio::select! {
@@ -133,9 +148,10 @@ impl<'a> Reader<'a> {
                     self.take_rest();
                     return Err(self.session.lost());
                 }
-                () = &mut drain, if !draining => {
-                    draining = true;
-                    self.give_back();
+                () = &mut drain, if self.stage == Stage::Taking => {
+                    self.stage = Stage::Draining;
+                    self.pull.ask_no_more();
+                    self.reorder.hold(ON_ITS_WAY);
                 }
                 receipts = ready(&mut self.intake.publishing) => {
                     self.tell_of_refused(&receipts);
@@ -147,7 +163,7 @@ impl<'a> Reader<'a> {
                 }
                 _ = sweep.tick(), if !self.intake.held.is_empty() || self.reorder.is_open() => self.sweep(),
                 report = ready(&mut self.asking) => self.compare(report),
-                message = self.messages.next(), if !draining && self.has_room() => self.take_ready(message)?,
+                message = self.pull.next(), if self.reads() => self.take_ready(message)?,
             }
         }
     }
@@ -162,19 +178,37 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.intake.batch.len() < self.settings.batch
-            && self.intake.held.len() + self.reorder.len() < self.settings.max_ack_pending
+    /// Gives back what nobody has looked at, so that the server need not wait for it.
+    async fn give_back(&mut self) -> Result<(), Error> {
+        // First of all: the server would send it again, to nobody.
+        self.pull.end().await.map_err(|_| self.session.lost())?;
+        let replies = self.reorder.release().filter_map(|(message, _)| message.reply);
+        self.verdicts.extend(replies.map(|reply| (reply, Verdict::Nak(Duration::ZERO))));
+        self.stage = Stage::Drained;
+        Ok(())
+    }
+
+    fn reads(&self) -> bool {
+        match self.stage {
+            Stage::Taking => {
+                self.intake.batch.len() < self.settings.batch
+                    && self.intake.held.len() + self.reorder.len() < self.settings.max_ack_pending
+            }
+            Stage::Draining => true,
+            Stage::Still | Stage::Drained => false,
+        }
     }
 
     fn sweep(&mut self) {
         self.intake.held.settle(self.silence, &mut self.verdicts);
         self.reorder.tell(self.silence, &mut self.verdicts);
-        if self.reorder.is_overdue() {
+        if self.stage == Stage::Draining && self.reorder.is_overdue() {
+            self.stage = Stage::Still;
+        } else if self.reorder.is_overdue() {
             info!(connector = %self.source.connector, "messages of an earlier connection did not come again");
             self.release();
         } else if self.asking.is_none() && self.reorder.asks() {
-            let consumer = self.consumer.clone();
+            let consumer = self.pull.consumer();
             self.asking =
                 Some(async move { consumer.get_info().await.ok().map(|info| Report::from(&info)) }.boxed());
         }
@@ -182,8 +216,11 @@ impl<'a> Reader<'a> {
 
     /// Takes in what waited, when nothing is missing.
     fn compare(&mut self, report: Option<Report>) {
-        if report.is_some_and(|report| self.reorder.is_filled(report, &self.intake.held)) {
-            self.release();
+        let (Some(report), held) = (report, &self.intake.held) else { return };
+        match self.stage {
+            Stage::Taking if self.reorder.is_filled(report, held) => self.release(),
+            Stage::Draining if self.reorder.is_still(report, held) => self.stage = Stage::Still,
+            _ => {}
         }
     }
 
@@ -194,18 +231,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes in this message and those that have come with it.
-    fn take_ready(
-        &mut self,
-        first: Option<Result<jetstream::Message, pull::MessagesError>>,
-    ) -> Result<(), Error> {
+    fn take_ready(&mut self, first: Result<Option<Incoming>, String>) -> Result<(), Error> {
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Some(Ok(message)) => self.take(message.message),
-                Some(Err(error)) => return Err(self.failed(&error)),
-                None => return Err(self.session.lost()),
+                Ok(Some(message)) => self.take(message),
+                Ok(None) => return Err(self.session.lost()),
+                Err(reason) => return Err(self.failed(&reason)),
             }
-            next = if self.has_room() { self.messages.next().now_or_never() } else { None };
+            next = if self.reads() { self.pull.next_ready() } else { None };
         }
         Ok(())
     }
@@ -262,18 +296,9 @@ impl<'a> Reader<'a> {
 
     /// Takes what had arrived when the connection was lost; it would come again only after `ack_wait`.
     fn take_rest(&mut self) {
-        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
-            self.take(message.message);
+        while let Some(Ok(Some(message))) = self.pull.next_ready() {
+            self.take(message);
         }
-    }
-
-    /// Gives back what the server has sent and nobody has looked at, so that it need not wait for it.
-    fn give_back(&mut self) {
-        let mut replies: Vec<_> = self.reorder.release().filter_map(|(message, _)| message.reply).collect();
-        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
-            replies.extend(message.message.reply);
-        }
-        self.verdicts.extend(replies.into_iter().map(|reply| (reply, Verdict::Nak(Duration::ZERO))));
     }
 
     /// Sends the verdicts that are due.
@@ -300,9 +325,9 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn failed(&self, error: &pull::MessagesError) -> Error {
+    fn failed(&self, reason: &str) -> Error {
         let consumer = &self.settings.durable;
-        self.session.error(ErrorKind::Disconnected, format!("consumer {consumer}: {error}"))
+        self.session.error(ErrorKind::Disconnected, format!("consumer {consumer}: {reason}"))
     }
 }
 

@@ -55,8 +55,8 @@ pub(super) async fn run(
             () = lost.cancelled() => return,
             () = &mut drain, if !draining => {
                 draining = true;
-                // Unsubscribes; what the server had sent before still comes, then the end. On a lost
-                // connection the end comes without it.
+                // Unsubscribes; what has arrived still comes, then the end. On a lost connection the end
+                // comes without it.
                 drop(chunks.get_mut().drain().await);
                 continue;
             }

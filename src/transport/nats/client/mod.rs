@@ -27,6 +27,7 @@ mod consumer;
 mod core_source;
 mod held;
 mod puback;
+mod pull;
 mod reorder;
 mod session;
 mod setup;

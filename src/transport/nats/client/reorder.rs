@@ -18,12 +18,13 @@ use tokio::time::Instant;
 
 use super::acks::AckSubject;
 use super::held::{Held, Verdict};
+use super::pull;
 
 /// How often the server is asked what it waits for.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(250);
-/// How long the server may go on sending to a lost connection: the client library's pull requests expire then.
+/// How long the server may go on sending to a lost connection, at most.
 /// Numbers that are left out later are those of another bus that shares the consumer.
-const LOST_PULL: Duration = Duration::from_secs(30);
+const LOST_PULL: Duration = pull::EXPIRES;
 /// How much later than `ack_wait` a message may come again.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -141,6 +142,19 @@ impl Reorder {
     /// Whether the report shows that nothing is missing any more.
     pub(super) fn is_filled(&self, report: Report, held: &Held) -> bool {
         self.gap.as_ref().is_some_and(|gap| gap.last <= report.sent) && self.is_all_here(report, held)
+    }
+
+    /// From now on all waits, for so long at most.
+    pub(super) fn hold(&mut self, most: Duration) {
+        let now = Instant::now();
+        let asked = now.checked_sub(QUESTION_INTERVAL).unwrap_or(now);
+        self.watched = now;
+        self.gap = Some(Gap { last: 0, until: now + most, asked });
+    }
+
+    /// Whether the report shows that nothing was on its way at that moment, and nothing has come since.
+    pub(super) fn is_still(&self, report: Report, held: &Held) -> bool {
+        self.next <= report.sent.saturating_add(1) && self.is_all_here(report, held)
     }
 
     /// What has waited, in the order of the stream; from now on nothing waits.
@@ -303,6 +317,22 @@ mod tests {
         assert!(!reorder.is_overdue(), "2 was sent elsewhere, at the time of 3 at the latest");
         tokio::time::advance(SLACK).await;
         assert!(reorder.is_overdue());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_is_held_waits_until_nothing_is_on_its_way_or_the_time_is_over() {
+        let held = holding(1..=2);
+        let mut reorder = Reorder::new(false, &info(2, 2), &Held::default());
+        reorder.hold(Duration::from_secs(1));
+        assert!(reorder.asks());
+        assert!(!arrive(&mut reorder, 3, 3) && !arrive(&mut reorder, 5, 5));
+        assert!(!reorder.is_still(report(5, 5), &held), "4 is on its way");
+        assert!(!reorder.is_still(report(4, 3), &held), "5 was sent since");
+        assert!(reorder.is_still(report(5, 4), &held), "4 is another bus's, and acknowledged");
+        assert!(!reorder.is_overdue());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(reorder.is_overdue());
+        assert_eq!(released(&mut reorder), [3, 5]);
     }
 
     #[tokio::test(start_paused = true)]
