@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes in what waited, when nothing is missing.
+    /// Takes in what waited, when nothing is missing; of a drain, notes when nothing is on its way.
     fn compare(&mut self, report: Option<Report>) {
         let (Some(report), held) = (report, &self.intake.held) else { return };
         match self.stage {
