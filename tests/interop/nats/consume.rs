@@ -441,6 +441,37 @@ async fn whatever_is_on_its_way_when_a_bus_drains_comes_again_at_once() {
 }
 
 #[tokio::test]
+async fn a_consumer_is_asked_within_its_limits_and_again_when_a_request_expires() {
+    const MAX_EXPIRES: Duration = Duration::from_secs(1);
+    let scratch = Scratch::new();
+    let server = NatsServer::start(&scratch).await;
+    let stream = server.stream("EVENTS", &["in.>"], Duration::from_mins(2)).await;
+    let limited = jetstream::consumer::pull::Config {
+        durable_name: Some("c".into()),
+        filter_subject: "in.>".into(),
+        max_batch: 10,
+        max_expires: MAX_EXPIRES,
+        ..Default::default()
+    };
+    stream.create_consumer(limited).await.unwrap();
+    let context = jetstream::new(raw(&server.url()).await);
+    let wire = Wire::idle(&settings(&server.url(), ", batch: 256"));
+    let (sink, mut probe) = Wire::probe();
+    wire.route("in/#", Some("broker"), sink);
+    wire.start_connector();
+    for n in [25, 5, 5] {
+        publish(&context, "in.x", n).await;
+        answer_all(take(&mut probe, n).await);
+        settled(&context).await;
+        // Every request that stands now has expired by the end of this.
+        tokio::time::sleep(2 * MAX_EXPIRES).await;
+    }
+    let errors = wire.supervisor.status().pop().and_then(|status| status.last_error);
+    assert_eq!(errors, None);
+    wire.stop().await;
+}
+
+#[tokio::test]
 async fn a_consumer_that_fits_not_and_a_stream_that_is_not_there_are_named() {
     let scratch = Scratch::new();
     let server = NatsServer::start(&scratch).await;
